@@ -1,0 +1,62 @@
+"""What MkDocs itself must be told: the fonts that are cut for the site, and where others' names live.
+
+The addresses stand here and not in an inventory that is fetched, so that the site builds offline.
+A name that is not listed still fails the strict build.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+from scipyconv_site import fonts
+
+TORCH = "https://docs.pytorch.org/docs/stable"
+NUMPY = "https://numpy.org/doc/stable/reference"
+SCIPY = "https://docs.scipy.org/doc/scipy/reference"
+
+ELSEWHERE = {
+    "torch.autograd.Function": f"{TORCH}/autograd.html#torch.autograd.Function",
+    "torch.dtype": f"{TORCH}/tensor_attributes.html#torch.dtype",
+    "torch.device": f"{TORCH}/tensor_attributes.html#torch.device",
+    "torch.Tensor": f"{TORCH}/tensors.html#torch.Tensor",
+    "torch.nn.Module": f"{TORCH}/generated/torch.nn.Module.html",
+    "torch.nn.Conv2d": f"{TORCH}/generated/torch.nn.Conv2d.html",
+    "torch.nn.Parameter": f"{TORCH}/generated/torch.nn.parameter.Parameter.html",
+    "torch.nn.functional.conv2d": f"{TORCH}/generated/torch.nn.functional.conv2d.html",
+    "torch.optim.SGD": f"{TORCH}/generated/torch.optim.SGD.html",
+    "torch.manual_seed": f"{TORCH}/generated/torch.manual_seed.html",
+    "torch.autograd.gradcheck": f"{TORCH}/generated/torch.autograd.gradcheck.gradcheck.html",
+    "torch.autograd.gradgradcheck": f"{TORCH}/generated/torch.autograd.gradcheck.gradgradcheck.html",
+    **{f"torch.func.{name}": f"{TORCH}/generated/torch.func.{name}.html"
+       for name in ("grad", "vjp", "jvp", "jacrev", "jacfwd", "hessian", "vmap")},
+    **{f"scipy.signal.{name}": f"{SCIPY}/generated/scipy.signal.{name}.html"
+       for name in ("correlate2d", "convolve2d", "correlate", "convolve")},
+    **{f"numpy.{name}": f"{NUMPY}/generated/numpy.{name}.html"
+       for name in ("ndarray", "pad", "flip", "sum")},
+    "numpy.lib.stride_tricks.sliding_window_view":
+        f"{NUMPY}/generated/numpy.lib.stride_tricks.sliding_window_view.html",
+    "sklearn.datasets.load_digits":
+        "https://scikit-learn.org/stable/modules/generated/sklearn.datasets.load_digits.html",
+    "sklearn.datasets.load_sample_image":
+        "https://scikit-learn.org/stable/modules/generated/sklearn.datasets.load_sample_image.html",
+}
+
+
+def on_config(config: MkDocsConfig) -> None:
+    """Work from the repository's root, where the caches of figures and fonts are."""
+    os.chdir(Path(config.config_file_path).parent)
+
+
+def on_files(files: Files, config: MkDocsConfig) -> None:
+    """Add the fonts to the site."""
+    for name in fonts.cuts():
+        files.append(File.generated(config, f"assets/fonts/{name}", content=fonts.cut(name)))
+
+
+def on_env(env: Any, config: MkDocsConfig, files: Files) -> None:
+    """Tell the cross-references where the names of other projects are documented."""
+    for name, address in ELSEWHERE.items():
+        config.plugins["autorefs"].register_url(name, address)

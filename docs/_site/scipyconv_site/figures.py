@@ -1,0 +1,136 @@
+"""Run the block under a ``<!-- figure: alternative text -->`` and show what it drew below it.
+
+A Markdown extension and not a MkDocs hook, so that whatever renders the Markdown draws the figures.
+The block stays an ordinary ``python`` fence: the tests run the very text that drew the figure.
+"""
+
+import contextlib
+import hashlib
+import html
+import io
+import re
+from importlib.metadata import version
+from pathlib import Path
+
+import matplotlib
+from markdown import Extension, Markdown
+from markdown.preprocessors import Preprocessor
+
+import scipyconv
+from scipyconv import draw
+
+CACHE = Path(".cache/figures")
+COMMENT = re.compile(r"^(?P<indent> *)<!-- figure: (?P<alt>.*?) -->$", re.DOTALL)
+FENCE = re.compile(r"^ *(`{3,})")
+TYPE = "font-family: var(--figure-font)"
+
+
+def closing_fence(lines: list[str], start: int) -> int:
+    """The line that closes the fence that line `start` opens."""
+    ticks = FENCE.match(lines[start]).group(1)
+    return next(i for i in range(start + 1, len(lines)) if lines[i].strip() == ticks)
+
+
+def run(code: str) -> list[matplotlib.figure.Figure]:
+    """Run a block as if it stood alone in a file and return the figures it leaves open."""
+    import matplotlib.pyplot as plt
+    import numpy as np
+    import torch
+
+    matplotlib.use("Agg")
+    plt.close("all")
+    matplotlib.rcdefaults()
+    with (
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+        torch.random.fork_rng(),
+    ):
+        exec(compile(code, "<figure>", "exec"), {"__name__": "__main__"})
+    torch.set_default_dtype(torch.float32)
+    np.set_printoptions()
+    return [plt.figure(number) for number in plt.get_fignums()]
+
+
+def to_svg(figure: matplotlib.figure.Figure, alt: str, prefix: str) -> str:
+    """One figure as SVG that takes its colours and its type from the page."""
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix}):
+        figure.savefig(buffer, format="svg", transparent=True, dpi=192,
+                       metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg"):]
+    width, height = (float(n) for n in re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg).groups())
+    label = html.escape(alt, quote=True)
+    svg = re.sub(r"<svg[^>]*>", f'<svg viewBox="0 0 {width:g} {height:g}" role="img" '
+                 f'aria-label="{label}" style="width: {width:.0f}px">', svg, count=1)
+    svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
+    for role, hue in draw.COLOUR.items():
+        if role != "plain":
+            svg = svg.replace(hue, f"var(--role-{role})")
+    svg = svg.replace(draw.INK, "currentColor").replace("#000000", "currentColor")
+    svg = svg.replace(draw.MUTED, "var(--figure-muted)")
+    svg = re.sub(r"font-family: [^;\"]*", TYPE, svg)
+    svg = re.sub(r"font: (?:(bold|\d+) )?([\d.]+px) [^;\"]*",
+                 lambda m: f"font-weight: {m[1] or 'normal'}; font-size: {m[2]}; {TYPE}", svg)
+    svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
+    svg = re.sub(r'(url\(#|href="#)', rf"\g<1>{prefix}-", svg)
+    return re.sub(r">\s+<", "><", svg)
+
+
+def drawn(code: str, alt: str) -> str:
+    """The figure element of a block, from the cache where nothing it depends on has changed."""
+    sources = sorted(Path(scipyconv.__file__).parent.rglob("*.py")) + [Path(__file__)]
+    state = [code, alt, *(path.read_text("utf-8") for path in sources),
+             *(version(name) for name in ("matplotlib", "numpy", "scipy", "torch", "scikit-learn"))]
+    key = hashlib.sha256("\0".join(state).encode()).hexdigest()[:16]
+    kept = CACHE / f"{key}.html"
+    if not kept.exists():
+        figures = run(code)
+        if not figures:
+            raise ValueError(f"the block of the figure {alt!r} left no figure open")
+        element = "".join(to_svg(f, alt, f"f{key[:8]}-{n}") for n, f in enumerate(figures))
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(f'<figure class="drawn">{element}</figure>', "utf-8")
+    return kept.read_text("utf-8")
+
+
+class Figures(Preprocessor):
+    """Put each figure below the fence that draws it."""
+
+    def run(self, lines: list[str]) -> list[str]:
+        out: list[str] = []
+        i = 0
+        while i < len(lines):
+            start = i
+            if FENCE.match(lines[i]):
+                i = closing_fence(lines, i)
+            elif lines[i].lstrip().startswith("<!-- figure:"):
+                while "-->" not in lines[i]:
+                    i += 1
+                comment = COMMENT.match("\n".join(lines[start : i + 1]).rstrip())
+                if comment is None or lines[i + 1].strip() != "```python":
+                    raise ValueError(f"{lines[start].strip()}: a figure's comment stands right "
+                                     "above a fence of python")
+                start, i = i + 1, closing_fence(lines, i + 1)
+                indent = comment["indent"]
+                code = "\n".join(line.removeprefix(indent) for line in lines[start + 1 : i])
+                figure = drawn(code, " ".join(comment["alt"].split()))
+                out += lines[start : i + 1]
+                out += ["", indent + self.md.htmlStash.store(figure), ""]
+                i += 1
+                continue
+            out += lines[start : i + 1]
+            i += 1
+        return out
+
+
+class FiguresExtension(Extension):
+    """The extension; it runs before SuperFences, which takes the fences away."""
+
+    def extendMarkdown(self, md: Markdown) -> None:  # noqa: N802 - Markdown's own name
+        md.preprocessors.register(Figures(md), "scipyconv-figures", 29)
+
+
+def makeExtension(**options: object) -> FiguresExtension:  # noqa: N802 - Markdown's own name
+    """Make the extension, as Markdown asks of a module that is named as one."""
+    return FiguresExtension(**options)

@@ -1,0 +1,266 @@
+"""The figures of the site: one colour a role, one hand for all of them.
+
+Every figure on the pages is drawn by the block beside it, with the functions of this module. It
+needs matplotlib (``pip install "scipyconv[docs]"``) and nothing else in the package imports it.
+
+A role is what an array is to the layer: ``"x"`` the input, ``"w"`` the filter, ``"y"`` the output
+(and the bias that belongs to it), ``"g"`` the cotangent. A gradient, ``"grad_x"`` or ``"grad_w"``,
+carries the hue of its owner, hatched in the hue of the cotangent that made it. ``"plain"`` has no
+role.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
+
+INK = "#1c2024"
+MUTED = "#687078"
+COLOUR = {"x": "#2563d9", "w": "#936715", "y": "#154735", "g": "#590261", "plain": INK}
+"""The hue of each role on white. The site swaps these very values for its dark ones."""
+
+_CELL = 0.5  # inches
+_NUMBER, _LABEL, _TAP = 14, 13, 8.5  # points
+
+
+def _hue(role: str) -> str:
+    return COLOUR[role.removeprefix("grad_")]
+
+
+def _number(value: float, digits: int) -> str:
+    text = f"{value:z.{digits}f}" if digits else f"{value:zg}"
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+@dataclass
+class Array:
+    """A two-dimensional array as a grid of cells.
+
+    Args:
+        values: Shape (rows, columns); a NaN is an empty cell with a dotted border.
+        role: ``"x"``, ``"w"``, ``"y"``, ``"g"``, ``"grad_x"``, ``"grad_w"`` or ``"plain"``.
+        title: A short line above the grid.
+        taps: A filter, shape (height, width), to lay over the cells as a window.
+        window: (row, column) of the window's top left cell.
+        mark: (row, column) of each cell to set in a thick frame.
+        digits: Decimals to show; 0 shows a number as short as it is.
+    """
+
+    values: npt.ArrayLike
+    role: str
+    title: str = ""
+    taps: npt.ArrayLike | None = None
+    window: tuple[int, int] = (0, 0)
+    mark: Iterable[tuple[int, int]] = ()
+    digits: int = 0
+
+    def __post_init__(self) -> None:
+        self.values = np.atleast_2d(np.asarray(self.values, dtype=float))
+        if self.role.removeprefix("grad_") not in COLOUR:
+            raise ValueError(f"role must be one of {', '.join(COLOUR)} or grad_x, grad_w, grad_b, "
+                             f"got {self.role!r}")
+
+    @property
+    def width(self) -> float:
+        return max(np.shape(self.values)[1], 0.2 * len(self.title))
+
+    @property
+    def height(self) -> float:
+        return np.shape(self.values)[0]
+
+    def draw(self, ax: Axes, left: float, top: float) -> None:
+        hue, values = _hue(self.role), np.asarray(self.values)
+        rows, columns = values.shape
+        left += (self.width - columns) / 2
+        if self.title:
+            ax.text(left + columns / 2, top - 0.22, self.title, color=INK, ha="center",
+                    va="baseline", fontsize=_LABEL)
+        for (row, column), value in np.ndenumerate(values):
+            at = (left + column, top + row)
+            if np.isnan(value):
+                ax.add_patch(Rectangle(at, 1, 1, fill=False, ec=MUTED, lw=0.6, ls=":"))
+                continue
+            ax.add_patch(Rectangle(at, 1, 1, fc=hue, alpha=0.14, lw=0))
+            if self.role.startswith("grad_"):
+                ax.add_patch(Rectangle(at, 1, 1, fill=False, ec=COLOUR["g"], hatch="///", lw=0,
+                                       alpha=0.3))
+            ax.add_patch(Rectangle(at, 1, 1, fill=False, ec=hue, lw=0.8))
+            ax.text(at[0] + 0.5, at[1] + 0.52, _number(value, self.digits), color=INK,
+                    ha="center", va="center", fontsize=_NUMBER)
+        if self.taps is not None:
+            self._draw_window(ax, left, top, np.atleast_2d(np.asarray(self.taps, dtype=float)))
+        for row, column in self.mark:
+            ax.add_patch(Rectangle((left + column, top + row), 1, 1, fill=False, ec=hue, lw=2.6,
+                                   zorder=3))
+
+    def _draw_window(self, ax: Axes, left: float, top: float, taps: npt.NDArray[Any]) -> None:
+        left, top = left + self.window[1], top + self.window[0]
+        ax.add_patch(Rectangle((left, top), taps.shape[1], taps.shape[0], fill=False,
+                               ec=COLOUR["w"], lw=2.6, zorder=3))
+        for (row, column), tap in np.ndenumerate(taps):
+            ax.text(left + column + 0.1, top + row + 0.11, _number(tap, self.digits),
+                    color=COLOUR["w"], ha="left", va="top", fontsize=_TAP, fontweight="bold")
+
+
+def _bare(width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure of that many cells, y downward, without axes."""
+    fig = plt.figure(figsize=(width * _CELL, height * _CELL))
+    ax = fig.add_axes((0, 0, 1, 1))
+    ax.set(xlim=(0, width), ylim=(height, 0))
+    ax.axis("off")
+    return fig, ax
+
+
+def rows(*lines: Sequence[Array | str]) -> Figure:
+    """Draw lines of arrays and words, each line laid out from left to right.
+
+    >>> figure = rows([Array([[1, 2], [3, 4]], "w", title="w"), "is the filter"])
+    """
+    gap, above, below = 0.3, 0.75, 0.15
+
+    def width(item: Array | str) -> float:
+        return 0.21 * len(item) + 0.15 if isinstance(item, str) else item.width
+
+    heights = [max([item.height for item in line if isinstance(item, Array)] or [0.8])
+               for line in lines]
+    aboves = [above if any(isinstance(item, Array) and item.title for item in line) else below + 0.1
+              for line in lines]
+    wide = max(sum(width(item) + gap for item in line) for line in lines)
+    fig, ax = _bare(wide + 0.1, sum(heights) + sum(aboves) + below * len(lines))
+    top = 0.0
+    for line, height, space in zip(lines, heights, aboves, strict=True):
+        left, top = 0.15, top + space
+        for item in line:
+            if isinstance(item, str):
+                ax.text(left + width(item) / 2, top + height / 2, item, color=INK, ha="center",
+                        va="center", fontsize=_NUMBER)
+            else:
+                item.draw(ax, left, top + (height - item.height) / 2)
+            left += width(item) + gap
+        top += height + below
+    return fig
+
+
+def images(pictures: Mapping[str, npt.ArrayLike], columns: int = 2, signed: bool = True) -> Figure:
+    """Draw pictures in grey under their titles, all on one scale.
+
+    Args:
+        pictures: Title to array of shape (height, width).
+        columns: Pictures in a row.
+        signed: Zero is mid-grey and the largest magnitude black or white, so that a negative
+            response is seen and not clamped. Otherwise the scale runs from least to greatest.
+    """
+    arrays = {title: np.asarray(picture, dtype=float) for title, picture in pictures.items()}
+    values = np.concatenate([array.ravel() for array in arrays.values()])
+    high = max(np.abs(values).max(), 1e-12) if signed else values.max()
+    low = -high if signed else values.min()
+    lines = -(-len(arrays) // columns)
+    height, width = next(iter(arrays.values())).shape
+    across = 6.4 / columns
+    fig, axs = plt.subplots(lines, columns, squeeze=False, layout="constrained",
+                            figsize=(6.4, lines * (across * height / width + 0.3)))
+    for ax in axs.flat:
+        ax.axis("off")
+    for ax, (title, array) in zip(axs.flat, arrays.items(), strict=False):
+        ax.imshow(array, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+        ax.set_title(title, color=INK, fontsize=_LABEL)
+    return fig
+
+
+def axes(xlabel: str, ylabel: str, log: bool = False, height: float = 3.6) -> tuple[Figure, Axes]:
+    """A pair of plain axes to plot on, both logarithmic if asked; plot in the hues of ``COLOUR``."""
+    fig, ax = plt.subplots(figsize=(6.4, height), layout="constrained")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.spines[["bottom", "left"]].set_color(MUTED)
+    ax.tick_params(colors=MUTED, labelcolor=INK, labelsize=11, which="both")
+    ax.set_xlabel(xlabel, color=INK, fontsize=_LABEL)
+    ax.set_ylabel(ylabel, color=INK, fontsize=_LABEL)
+    if log:
+        ax.set(xscale="log", yscale="log")
+    return fig, ax
+
+
+def diagram(
+    boxes: Mapping[str, tuple[float, float, str, str]],
+    arrows: Sequence[tuple[str, str, str, str]],
+) -> Figure:
+    """Draw boxes and the arrows between them.
+
+    Args:
+        boxes: Name to (column, row, text, role); a column is 3.4 cells wide, a row 2 cells high.
+        arrows: (from, to, label, role); arrows both ways between two boxes run side by side.
+    """
+    across, down, wide, high = 3.6, 2.1, 2.3, 1.1
+    columns = max(box[0] for box in boxes.values()) + 1
+    lines = max(box[1] for box in boxes.values()) + 1
+    fig, ax = _bare(columns * across - (across - wide) + 0.2, lines * down - (down - high) + 0.7)
+
+    def middle(name: str) -> npt.NDArray[np.float64]:
+        column, row, *_ = boxes[name]
+        return np.array([column * across + wide / 2 + 0.1, row * down + high / 2 + 0.35])
+
+    for name, (_, _, text, role) in boxes.items():
+        corner = middle(name) - (wide / 2, high / 2)
+        for style in ({"fc": _hue(role), "alpha": 0.14, "lw": 0}, {"fill": False, "ec": _hue(role)}):
+            ax.add_patch(FancyBboxPatch(tuple(corner), wide, high,
+                                        boxstyle="round,pad=0,rounding_size=0.15", **style))
+        ax.text(*middle(name), text, color=INK, ha="center", va="center", fontsize=_LABEL)
+    pairs = {(start, end) for start, end, *_ in arrows}
+    for start, end, label, role in arrows:
+        a, b = middle(start), middle(end)
+        along = (b - a) / np.hypot(*(b - a))
+        # y points down: the left of the way forward is above, the way back passes below it.
+        side = np.array([along[1], -along[0]])
+        offset = side * (0.2 if (end, start) in pairs else 0)
+        reach = min(abs(wide / 2 / along[0]) if along[0] else np.inf,
+                    abs(high / 2 / along[1]) if along[1] else np.inf) + 0.06
+        ax.add_patch(FancyArrowPatch(tuple(a + along * reach + offset),
+                                     tuple(b - along * reach + offset), arrowstyle="-|>",
+                                     mutation_scale=13, color=_hue(role), lw=1.6,
+                                     shrinkA=0, shrinkB=0))
+        upright = abs(along[0]) > abs(along[1])
+        at = (a + b) / 2 + offset + side * (0.26 if upright else 0.18)
+        align = "center" if upright else ("left" if side[0] > 0 else "right")
+        ax.text(*at, label, color=_hue(role), ha=align, va="center", fontsize=12)
+    return fig
+
+
+def table(
+    lines: Sequence[str], columns: Sequence[str], cells: npt.ArrayLike, corner: str = ""
+) -> Figure:
+    """Draw a table of yes and no.
+
+    Args:
+        lines: A label for each row.
+        columns: A heading for each column; a line break folds a long one.
+        cells: Booleans, shape (lines, columns): yes is a filled tick, no an empty cross.
+        corner: What the rows list, said above them.
+    """
+    truth = np.asarray(cells, dtype=bool)
+    label = 0.2 * max(len(line) for line in [*lines, corner]) + 0.3
+    across, head = 1.55, 0.45 * max(column.count("\n") + 1 for column in columns) + 0.3
+    fig, ax = _bare(label + across * len(columns), head + 0.8 * len(lines) + 0.1)
+    ax.text(0.1, head - 0.2, corner, color=MUTED, va="bottom", fontsize=12)
+    for j, column in enumerate(columns):
+        ax.text(label + across * (j + 0.5), head - 0.2, column, color=INK, ha="center", va="bottom",
+                fontsize=12)
+    for i, line in enumerate(lines):
+        top = head + 0.8 * i
+        ax.plot([0, label + across * len(columns)], [top, top], color=MUTED, lw=0.6)
+        ax.text(0.1, top + 0.4, line, color=INK, va="center", fontsize=12)
+        for j in range(len(columns)):
+            yes = truth[i, j]
+            if yes:
+                ax.add_patch(Rectangle((label + across * j, top), across, 0.8, fc=COLOUR["x"],
+                                       alpha=0.14, lw=0))
+            ax.text(label + across * (j + 0.5), top + 0.42, "\N{CHECK MARK}" if yes else "\u00d7",
+                    color=COLOUR["x"] if yes else MUTED, ha="center", va="center", fontsize=14)
+    return fig
