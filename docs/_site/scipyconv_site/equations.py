@@ -41,6 +41,8 @@ class Equations(Treeprocessor):
                 display = "block" if element.tag == "div" else "inline"
                 math = to_mathml(latex[2:-2].strip(), display)
                 element.text = None
+                if element.tag == "div":
+                    element.set("tabindex", "0")  # on a phone a wide one scrolls, by keyboard too
                 element[:] = [math]
 
 

@@ -1,0 +1,8 @@
+// Names for two of Material's regions that a screen reader would otherwise announce without one.
+function name() {
+  document.querySelector(".md-search")?.setAttribute("aria-label", "Search");
+  document.querySelectorAll(".md-code__nav").forEach((nav, n) =>
+    nav.setAttribute("aria-label", `Code block ${n + 1}`));
+}
+name();
+new MutationObserver(name).observe(document.body, { childList: true, subtree: true });

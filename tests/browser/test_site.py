@@ -1,0 +1,155 @@
+"""The built site in Chromium: what a reader sees, and what their browser asks for."""
+
+import shutil
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pages
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+pytestmark = pytest.mark.browser
+
+PHONE, DESKTOP = {"width": 360, "height": 740}, {"width": 1280, "height": 900}
+PAGES = sorted(str(path.relative_to(pages.DOCS)) for path in pages.DOCS.rglob("*.md"))
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def address(site: Path) -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=site))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    assert chromium, "install Chromium to run the browser tests"
+    quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking",
+             "--disable-component-update", "--disable-sync", "--no-first-run"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=quiet)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    context = browser.new_context(viewport=DESKTOP)
+    yield context
+    context.close()
+
+
+def url(address: str, source: str) -> str:
+    """Where MkDocs puts the page of a source."""
+    name = source.removesuffix(".md")
+    return address + (name.removesuffix("index") if name.endswith("index") else name + "/")
+
+
+def opened(context: BrowserContext, address: str, source: str) -> Page:
+    page = context.new_page()
+    page.goto(url(address, source))
+    return page
+
+
+@pytest.mark.parametrize("source", PAGES)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_page_asks_no_other_host_fits_a_phone_and_can_be_read_by_all(
+    browser: Browser, address: str, source: str, scheme: str
+) -> None:
+    context = browser.new_context(viewport=PHONE, color_scheme=scheme)
+    page = context.new_page()
+    asked: list[str] = []
+    errors: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: errors.append(message.text))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(url(address, source), wait_until="networkidle")
+    page.evaluate("document.querySelectorAll('details').forEach(fold => fold.open = true)")
+    assert [u for u in asked if not u.startswith((address, "data:"))] == []
+    assert len(asked) > 5  # the page itself, its style, its script, its fonts
+    assert errors == []
+    wide = page.evaluate("document.documentElement.scrollWidth")
+    assert wide <= PHONE["width"], f"{source} is {wide} pixels wide on a phone"
+    shown = page.evaluate("document.body.dataset.mdColorScheme")
+    assert shown == {"light": "default", "dark": "slate"}[scheme]
+    found = Axe().run(page).response["violations"]
+    assert [(v["id"], [node["html"][:200] for node in v["nodes"]]) for v in found] == []
+    context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_roles_colours_and_the_type_reach_figures_and_equations(
+    browser: Browser, address: str, scheme: str
+) -> None:
+    context = browser.new_context(viewport=DESKTOP, color_scheme=scheme)
+    page = opened(context, address, "learn/01-one-output.md")
+    page.evaluate("document.fonts.ready")
+    colour = page.evaluate("""() => {
+        const ink = element => getComputedStyle(element);
+        return [ink(document.querySelector("math .role-x")).color,
+                ink(document.querySelector(".drawn path[style*='--role-x']")).fill]}""")
+    assert set(colour) == {{"light": "rgb(37, 99, 217)", "dark": "rgb(80, 145, 241)"}[scheme]}
+    fonts = page.evaluate("[...document.fonts].filter(f => f.status == 'loaded').map(f => f.family)")
+    assert {"Source Serif 4", "Source Sans 3", "Source Code Pro", "STIX Two Math"} <= {
+        font.strip('"') for font in fonts}
+    context.close()
+
+
+def test_the_copy_button_copies_a_block_as_it_was_run(
+    context: BrowserContext, address: str
+) -> None:
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    source = "learn/01-one-output.md"
+    page = opened(context, address, source)
+    page.locator(".language-python").first.hover()
+    page.locator(".language-python .md-code__button[data-md-type=copy]").first.click()
+    expect(page.locator(".md-dialog")).to_contain_text("Copied")
+    fences, _ = pages.read((pages.DOCS / source).read_text("utf-8"))
+    first = next(fence for fence in fences if fence.info == "python")
+    assert page.evaluate("navigator.clipboard.readText()").strip() == first.code.strip()
+
+
+def test_search_finds_a_page(context: BrowserContext, address: str) -> None:
+    page = opened(context, address, "index.md")
+    page.locator(".md-search__input").fill("cotangent")
+    expect(page.locator(".md-search-result__link").first).to_be_visible()
+    expect(page.locator(".md-search-result__meta")).to_contain_text("matching document")
+
+
+def test_the_scheme_can_be_switched(context: BrowserContext, address: str) -> None:
+    page = opened(context, address, "index.md")
+    page.get_by_title("Switch to the dark scheme").click()
+    assert page.evaluate("document.body.dataset.mdColorScheme") == "slate"
+    page.get_by_title("Switch to the light scheme").click()
+    assert page.evaluate("document.body.dataset.mdColorScheme") == "default"
+
+
+def test_a_chapter_leads_back_on_and_to_its_source(context: BrowserContext, address: str) -> None:
+    page = opened(context, address, "learn/04-not-a-convolution.md")
+    expect(page.locator(".md-footer__link--prev")).to_contain_text("What does a filter see?")
+    expect(page.locator(".md-footer__link--next")).to_contain_text("What comes back?")
+    edit = page.locator("a[rel=edit]").get_attribute("href")
+    assert edit.endswith("/edit/main/docs/learn/04-not-a-convolution.md")
+
+
+def test_an_answer_is_folded_until_it_is_asked_for(context: BrowserContext, address: str) -> None:
+    page = opened(context, address, "learn/01-one-output.md")
+    answer = page.locator("details", has_text="Answer").first
+    code = answer.locator("pre").first
+    expect(code).to_be_hidden()
+    answer.locator("summary").click()
+    expect(code).to_be_visible()
