@@ -1,0 +1,154 @@
+"""Every check of arguments, once, at the door.
+
+Each error has the class that PyTorch's own layer raises for the same mistake. Its message names
+the argument, and says what is allowed, what came, and what to do.
+"""
+
+from numbers import Integral
+from typing import Any
+
+import torch
+
+HALF = (torch.float16, torch.bfloat16)
+REAL = (*HALF, torch.float32, torch.float64)
+COMPLEX = (torch.complex64, torch.complex128)
+#: Integers can be correlated, as in torch; only floating-point and complex tensors carry gradients.
+INTEGER = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
+
+def check_tensors(input: Any, filter: Any, bias: Any) -> None:
+    """Check what a layer is applied to: `input` (*, H, W), `filter` (h, w), `bias` () or (1,).
+
+    Raises:
+        TypeError: an argument is not a tensor (`bias` may be None).
+        NotImplementedError: a dtype that the layer does not compute in, such as bool.
+        RuntimeError: a tensor that is sparse or not in main memory, two devices, two dtypes, a
+            wrong number of dimensions, a filter larger than the input, a bias of another size.
+    """
+    tensors = {"input": input, "filter": filter}
+    if bias is not None:
+        tensors["bias"] = bias
+    for name, tensor in tensors.items():
+        _check_type(name, tensor)
+        _check_place(name, tensor)
+        _check_dtype(name, tensor.dtype, (*REAL, *COMPLEX, *INTEGER))
+    for name, tensor in tensors.items():
+        _check_same(name, "device", tensor.device, input.device)
+        _check_same(name, "dtype", tensor.dtype, input.dtype)
+    _check_shapes(input.shape, filter.shape)
+    if bias is not None:
+        _check_bias_shape(bias.shape)
+
+
+def check_layer(filter_height: Any, filter_width: Any, dtype: Any) -> None:
+    """Check what a layer is made from: two sizes of 1 or more, and a dtype or None.
+
+    Raises:
+        TypeError: a size that is not an int (a bool is none), or a `dtype` that is no torch.dtype.
+        RuntimeError: a negative size, or a dtype that carries no gradient, such as int64.
+        ValueError: a size of 0, which torch would accept, to fail when the layer is called.
+        NotImplementedError: another dtype that the layer does not compute in.
+    """
+    _check_size("filter_height", filter_height)
+    _check_size("filter_width", filter_width)
+    if dtype is not None:
+        _check_parameter_dtype(dtype)
+
+
+def _check_size(name: str, size: Any) -> None:
+    if isinstance(size, bool) or not isinstance(size, Integral):
+        raise TypeError(f"{name} must be an int: it is {size!r}, a {_kind(size)}; pass 3, say")
+    if size < 1:
+        error = RuntimeError if size < 0 else ValueError  # torch accepts 0
+        raise error(f"{name} must be at least 1: it is {size}; pass 3, say")
+
+
+def _check_parameter_dtype(dtype: Any) -> None:
+    if not isinstance(dtype, torch.dtype):
+        raise TypeError(
+            f"dtype must be a torch.dtype or None: it is {dtype!r}; pass torch.float64, say"
+        )
+    if not (dtype.is_floating_point or dtype.is_complex):
+        raise RuntimeError(
+            f"dtype must be a floating-point or complex one, or no gradient could reach the "
+            f"filter: it is {dtype}; pass torch.float64, say"
+        )
+    _check_dtype("dtype", dtype, (*REAL, *COMPLEX))
+
+
+def _check_type(name: str, tensor: Any) -> None:
+    if not isinstance(tensor, torch.Tensor):
+        allowed = "a torch.Tensor or None" if name == "bias" else "a torch.Tensor"
+        raise TypeError(
+            f"{name} must be {allowed}: it is a {_kind(tensor)}; "
+            f"make one, for instance with torch.tensor({name})"
+        )
+
+
+def _check_place(name: str, tensor: torch.Tensor) -> None:
+    if tensor.layout is not torch.strided:
+        raise RuntimeError(
+            f"{name} must be a dense tensor: its layout is {tensor.layout}; "
+            f"pass {name}.to_dense()"
+        )
+    if tensor.device.type not in ("cpu", "meta"):
+        raise RuntimeError(
+            f"{name} must be in main memory, where SciPy computes: it is on {tensor.device}; "
+            f"pass {name}.cpu(), or move a layer with layer.cpu()"
+        )
+
+
+def _check_dtype(name: str, dtype: torch.dtype, allowed: tuple[torch.dtype, ...]) -> None:
+    if dtype not in allowed:
+        names = ", ".join(str(each).removeprefix("torch.") for each in allowed)
+        fix = "pass torch.float32, say" if name == "dtype" else f"pass {name}.to(torch.float32)"
+        raise NotImplementedError(f"{name} must be one of {names}: it is {dtype}; {fix}")
+
+
+def _check_same(name: str, what: str, value: object, wanted: object) -> None:
+    if value != wanted:
+        raise RuntimeError(
+            f"{name} must have the input's {what}: {name} has {value}, input has {wanted}; "
+            f"pass {name}.to(input.{what}), or convert a layer with layer.to(input.{what})"
+        )
+
+
+def _check_shapes(input: torch.Size, filter: torch.Size) -> None:
+    if len(input) < 2:
+        raise RuntimeError(
+            f"input must have 2 dimensions, height and width, behind any batch dimensions: "
+            f"its shape is {tuple(input)}; pass input.reshape(1, -1) if it is one row"
+        )
+    if len(filter) != 2:
+        raise RuntimeError(
+            f"filter must have 2 dimensions, height and width: its shape is {tuple(filter)}; "
+            f"pass one plane, for instance filter.reshape(height, width)"
+        )
+    if 0 in filter:
+        raise RuntimeError(
+            f"filter must have at least one row and one column: it is {_size(filter)}; "
+            f"pass a filter of 1 by 1 or more"
+        )
+    missing = [max(0, k - n) for n, k in zip(input[-2:], filter, strict=True)]
+    if any(missing):
+        raise RuntimeError(
+            f"filter must not be larger than the input: filter is {_size(filter)}, "
+            f"input is {_size(input[-2:])}; pass a smaller filter, or pad the input: "
+            f"torch.nn.functional.pad(input, (0, {missing[1]}, 0, {missing[0]}))"
+        )
+
+
+def _check_bias_shape(bias: torch.Size) -> None:
+    if bias not in [(), (1,)]:
+        fix = "pass bias.reshape(1)" if bias.numel() == 1 else "pass torch.zeros(1), say, or None"
+        raise RuntimeError(
+            f"bias must have one element, its shape (1,) or (): its shape is {tuple(bias)}; {fix}"
+        )
+
+
+def _size(shape: torch.Size) -> str:
+    return f"{shape[0]} by {shape[1]}"
+
+
+def _kind(value: object) -> str:
+    return type(value).__qualname__

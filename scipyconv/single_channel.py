@@ -1,0 +1,171 @@
+"""One-channel convolution, computed by SciPy, differentiable by PyTorch to any order."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.signal import convolve2d, correlate2d
+from torch import Tensor, nn
+from torch.autograd import Function, forward_ad
+
+from scipyconv.arguments import HALF, check_layer, check_tensors
+
+
+class _Correlation(Function):
+    """y[t] = b + sum_k w[k] x[t+k], where w and b may have batch dimensions as x does."""
+
+    @staticmethod
+    def forward(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
+        y = _each_plane(correlate2d, x, w.conj(), "valid")  # SciPy conjugates w, torch does not
+        return y if b is None else y + b
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, w, b = inputs
+        ctx.save_for_backward(x, w)  # themselves: a detached copy would end the derivatives here
+        ctx.save_for_forward(x, w)
+        ctx.bias_shape = None if b is None else b.shape
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        x, w = ctx.saved_tensors
+        need_x, need_w, need_b = ctx.needs_input_grad
+        grad_x = _convolve(g, w.conj()).sum_to_size(x.shape) if need_x else None
+        grad_w = _correlate(x.conj(), g).sum_to_size(w.shape) if need_w else None
+        grad_b = g.sum_to_size(ctx.bias_shape) if need_b else None
+        return grad_x, grad_w, grad_b
+
+    @staticmethod
+    def jvp(ctx: Any, x_dot: Tensor, w_dot: Tensor, b_dot: Tensor | None) -> Tensor:
+        with forward_ad._set_fwd_grad_enabled(True):  # see _primals
+            x, w = _primals(ctx)
+            return _correlate(x_dot, w, b_dot) + _correlate(x, w_dot)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *tensors: Tensor) -> tuple[Tensor, int]:
+        return _correlate(*_map_to_batch(tensors, in_dims)).movedim(-3, 0), 0
+
+
+class _Convolution(Function):
+    """z[p] = sum_k w[k] g[p-k], over every p where w reaches g: correlation's derivative."""
+
+    @staticmethod
+    def forward(g: Tensor, w: Tensor) -> Tensor:
+        return _each_plane(convolve2d, g, w, "full")
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, u: Tensor) -> tuple[Tensor | None, ...]:
+        g, w = ctx.saved_tensors
+        need_g, need_w = ctx.needs_input_grad
+        grad_g = _correlate(u, w.conj()).sum_to_size(g.shape) if need_g else None
+        grad_w = _correlate(u, g.conj()).sum_to_size(w.shape) if need_w else None
+        return grad_g, grad_w
+
+    @staticmethod
+    def jvp(ctx: Any, g_dot: Tensor, w_dot: Tensor) -> Tensor:
+        with forward_ad._set_fwd_grad_enabled(True):
+            g, w = _primals(ctx)
+            return _convolve(g_dot, w) + _convolve(g, w_dot)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *tensors: Tensor) -> tuple[Tensor, int]:
+        return _convolve(*_map_to_batch(tensors, in_dims)).movedim(-3, 0), 0
+
+
+_correlate: Callable[..., Tensor] = _Correlation.apply
+_convolve: Callable[..., Tensor] = _Convolution.apply
+
+
+class ScipyConv2dFunction(_Correlation):
+    """Valid cross-correlation plus bias: `ScipyConv2dFunction.apply(input, filter, bias)`.
+
+    It takes x (*, H, W), w (h, w) and b, which is (1,), () or None, and returns y of shape
+    (*, H-h+1, W-w+1). They share one dtype: float16, bfloat16 (both computed in float32),
+    float32, float64, complex64, complex128, or, without gradients, uint8 and int8 to int64.
+
+    >>> x = torch.tensor([[0.0, 1, 3], [2, 1, 2], [2, 1, 0]])
+    >>> ScipyConv2dFunction.apply(x, torch.tensor([[1.0, 2], [3, 4]]), torch.tensor([5.0]))
+    tensor([[17., 23.],
+            [19., 13.]])
+    """
+
+    @classmethod
+    def apply(cls, input: Tensor, filter: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Check the arguments, as `scipyconv.arguments.check_tensors` says, and compute."""
+        check_tensors(input, filter, bias)
+        dtype = torch.float32 if input.dtype in HALF else input.dtype
+        b = None if bias is None else bias.to(dtype).reshape(1, 1)
+        return _correlate(input.to(dtype), filter.to(dtype), b).to(input.dtype)
+
+
+class ScipyConv2d(nn.Module):
+    """A layer with a learnable `filter` (h, w) and, if asked for, a learnable `bias` (1,).
+
+    It maps (*, H, W) to (*, H-h+1, W-w+1). Errors: see `scipyconv.arguments`.
+
+    >>> ScipyConv2d(2, 3)(torch.zeros(7, 4, 5)).shape
+    torch.Size([7, 3, 3])
+    """
+
+    bias: nn.Parameter | None
+
+    def __init__(self, filter_height: int, filter_width: int, bias: bool = True,
+                 device: Any = None, dtype: torch.dtype | None = None) -> None:  # fmt: skip
+        super().__init__()
+        check_layer(filter_height, filter_width, dtype)
+        w = torch.empty(filter_height, filter_width, device=device, dtype=dtype)
+        self.filter = nn.Parameter(w)
+        self.register_parameter("bias", nn.Parameter(w.new_empty(1)) if bias else None)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw filter and bias uniformly within 1/sqrt(fan-in), as `torch.nn.Conv2d` does."""
+        bound = 1 / math.sqrt(self.filter.numel())
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -bound, bound)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Apply filter and bias to each plane of `input`."""
+        return ScipyConv2dFunction.apply(input, self.filter, self.bias)
+
+    def extra_repr(self) -> str:
+        """Show the constructor's arguments."""
+        height, width = self.filter.shape
+        return f"filter_height={height}, filter_width={width}, bias={self.bias is not None}"
+
+
+def _each_plane(slide: Callable[..., Any], a: Tensor, b: Tensor, mode: str) -> Tensor:
+    """Let SciPy slide b's planes over a's; the dimensions ahead of the planes broadcast."""
+    grow = 1 if mode == "full" else -1
+    height, width = (m + grow * (n - 1) for m, n in zip(a.shape[-2:], b.shape[-2:], strict=True))
+    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    y = a.new_empty(*batch, height, width)
+    if y.untyped_storage().device.type != "meta":  # meta and fake tensors have no numbers
+        planes_a, planes_b = (t.expand(*batch, -1, -1).numpy(force=True) for t in (a, b))
+        for i in np.ndindex(batch):
+            y.numpy()[i] = slide(planes_a[i], planes_b[i], mode)
+    return y
+
+
+def _map_to_batch(tensors: tuple[Any, ...], in_dims: tuple[int | None, ...]) -> list[Any]:
+    """Put what vmap maps just ahead of the planes, and a dimension of 1 where it maps nothing."""
+    return [
+        t.movedim(d, -3) if d is not None else t if t is None else t.unsqueeze(-3)
+        for t, d in zip(tensors, in_dims, strict=True)
+    ]
+
+
+def _primals(ctx: Any) -> list[Tensor]:
+    """Return what was saved, without the tangents it carries.
+
+    `torch` switches forward mode off inside `jvp`, and forward over forward would be zero without a
+    word. So it is switched on again there, and the tangents at hand must not be counted twice.
+    """
+    return [forward_ad.unpack_dual(t).primal for t in ctx.saved_tensors]  # type: ignore[no-untyped-call]
