@@ -1,0 +1,39 @@
+"""The built site, made once for all tests that read it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pages
+import pytest
+
+
+def build(config: Path, site: Path, *options: str) -> Path:
+    """Build a site with MkDocs and return where it is."""
+    command = [sys.executable, "-m", "mkdocs", "build", "-f", str(config), "-d", str(site)]
+    done = subprocess.run([*command, *options], cwd=config.parent, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return site
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Our pages, built as strictly as MkDocs can."""
+    return build(pages.ROOT / "mkdocs.yml", tmp_path_factory.mktemp("site"), "--strict")
+
+
+@pytest.fixture(scope="session")
+def build_like_ours(tmp_path_factory: pytest.TempPathFactory):
+    """A function that builds a few pages, given as texts by name, with our Markdown extensions."""
+    def build_pages(texts: dict[str, str]) -> tuple[Path, Path]:
+        folder = tmp_path_factory.mktemp("tiny")
+        config = folder / "mkdocs.yml"
+        config.write_text(f"INHERIT: {pages.ROOT / 'mkdocs.yml'}\nnav:\nplugins: []\nhooks: []\n"
+                          "extra_css: []\nwatch: []\nvalidation: {nav: {omitted_files: info}}\n")
+        for name, text in texts.items():
+            page = folder / "docs" / name
+            page.parent.mkdir(exist_ok=True)
+            page.write_text(text, "utf-8")
+        return folder / "docs", build(config, folder / "site")
+
+    return build_pages
