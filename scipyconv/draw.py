@@ -91,7 +91,7 @@ class Array:
             ax.add_patch(Rectangle(at, 1, 1, fc=hue, alpha=0.14, lw=0))
             if self.role.startswith("grad_"):
                 ax.add_patch(Rectangle(at, 1, 1, fill=False, ec=COLOUR["g"], hatch="///", lw=0,
-                                       alpha=0.3))
+                                       alpha=0.5))
             ax.add_patch(Rectangle(at, 1, 1, fill=False, ec=hue, lw=0.8))
             ax.text(at[0] + 0.5, at[1] + 0.52, _number(value, self.digits), color=INK,
                     ha="center", va="center", fontsize=_NUMBER)
