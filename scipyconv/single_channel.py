@@ -1,6 +1,5 @@
 """One-channel convolution, computed by SciPy, differentiable by PyTorch to any order."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +13,7 @@ from scipyconv.arguments import HALF, check_layer, check_tensors
 
 
 class _Correlation(Function):
-    """y[t] = b + sum_k w[k] x[t+k], where w and b may have batch dimensions as x does."""
+    """y[t] = b + sum_k w[k] x[t+k]. In here w and b may have batch dimensions too: vmap's."""
 
     @staticmethod
     def forward(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
@@ -24,7 +23,7 @@ class _Correlation(Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         x, w, b = inputs
-        ctx.save_for_backward(x, w)  # themselves: a detached copy would end the derivatives here
+        ctx.save_for_backward(x, w)  # themselves, not copies: second derivatives need them
         ctx.save_for_forward(x, w)
         ctx.bias_shape = None if b is None else b.shape
 
@@ -49,7 +48,7 @@ class _Correlation(Function):
 
 
 class _Convolution(Function):
-    """z[p] = sum_k w[k] g[p-k], over every p where w reaches g: correlation's derivative."""
+    """z[p] = sum_k w[k] g[p-k], in full: the derivative of correlation, as that one is of it."""
 
     @staticmethod
     def forward(g: Tensor, w: Tensor) -> Tensor:
@@ -84,11 +83,13 @@ _convolve: Callable[..., Tensor] = _Convolution.apply
 
 
 class ScipyConv2dFunction(_Correlation):
-    """Valid cross-correlation plus bias: `ScipyConv2dFunction.apply(input, filter, bias)`.
+    """Valid cross-correlation plus bias: y[t] = b + sum_k w[k] x[t+k].
 
-    It takes x (*, H, W), w (h, w) and b, which is (1,), () or None, and returns y of shape
-    (*, H-h+1, W-w+1). They share one dtype: float16, bfloat16 (both computed in float32),
-    float32, float64, complex64, complex128, or, without gradients, uint8 and int8 to int64.
+    `ScipyConv2dFunction.apply(input, filter, bias)` takes x (*, H, W), w (h, w) and b, which is
+    (1,), () or None, and returns y (*, H-h+1, W-w+1). For a cotangent g of y's shape,
+    dL/dx[p] = sum_k w[k] g[p-k], dL/dw[k] = sum_t g[t] x[t+k] and dL/db = sum_t g[t]; complex w
+    and x are conjugated there. All share one dtype: float16 or bfloat16 (computed in float32),
+    float32, float64, complex64, complex128, or, without gradients, uint8, int8 to int64.
 
     >>> x = torch.tensor([[0.0, 1, 3], [2, 1, 2], [2, 1, 0]])
     >>> ScipyConv2dFunction.apply(x, torch.tensor([[1.0, 2], [3, 4]]), torch.tensor([5.0]))
@@ -106,9 +107,10 @@ class ScipyConv2dFunction(_Correlation):
 
 
 class ScipyConv2d(nn.Module):
-    """A layer with a learnable `filter` (h, w) and, if asked for, a learnable `bias` (1,).
+    """A layer that learns a `filter` (h, w) and, unless `bias=False`, a `bias` (1,).
 
-    It maps (*, H, W) to (*, H-h+1, W-w+1). Errors: see `scipyconv.arguments`.
+    It maps (*, H, W) to (*, H-h+1, W-w+1), as `ScipyConv2dFunction` does. What it refuses, and
+    with which error: `scipyconv.arguments.check_layer` and `check_tensors`.
 
     >>> ScipyConv2d(2, 3)(torch.zeros(7, 4, 5)).shape
     torch.Size([7, 3, 3])
@@ -127,7 +129,7 @@ class ScipyConv2d(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draw filter and bias uniformly within 1/sqrt(fan-in), as `torch.nn.Conv2d` does."""
-        bound = 1 / math.sqrt(self.filter.numel())
+        bound = self.filter.numel() ** -0.5
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -bound, bound)
 
@@ -163,9 +165,6 @@ def _map_to_batch(tensors: tuple[Any, ...], in_dims: tuple[int | None, ...]) -> 
 
 
 def _primals(ctx: Any) -> list[Tensor]:
-    """Return what was saved, without the tangents it carries.
-
-    `torch` switches forward mode off inside `jvp`, and forward over forward would be zero without a
-    word. So it is switched on again there, and the tangents at hand must not be counted twice.
-    """
+    # torch switches forward mode off inside jvp, which makes forward over forward zero, silently.
+    # Switched on again, it would count the tangent at hand twice: so take what was saved without.
     return [forward_ad.unpack_dual(t).primal for t in ctx.saved_tensors]  # type: ignore[no-untyped-call]
