@@ -7,6 +7,7 @@ the argument, and says what is allowed, what came, and what to do.
 from numbers import Integral
 from typing import Any
 
+import numpy as np
 import torch
 
 HALF = (torch.float16, torch.bfloat16)
@@ -57,7 +58,8 @@ def check_layer(filter_height: Any, filter_width: Any, dtype: Any) -> None:
 
 def _check_size(name: str, size: Any) -> None:
     if isinstance(size, bool) or not isinstance(size, Integral):
-        raise TypeError(f"{name} must be an int: it is {size!r}, a {_kind(size)}; pass 3, say")
+        kind = _kind(size)
+        raise TypeError(f"{name} must be an int: it is {size!r}, of type {kind}; pass 3, say")
     if size < 1:
         error = RuntimeError if size < 0 else ValueError  # torch accepts 0
         raise error(f"{name} must be at least 1: it is {size}; pass 3, say")
@@ -77,19 +79,22 @@ def _check_parameter_dtype(dtype: Any) -> None:
 
 
 def _check_type(name: str, tensor: Any) -> None:
-    if not isinstance(tensor, torch.Tensor):
-        allowed = "a torch.Tensor or None" if name == "bias" else "a torch.Tensor"
-        raise TypeError(
-            f"{name} must be {allowed}: it is a {_kind(tensor)}; "
-            f"make one, for instance with torch.tensor({name})"
-        )
+    if isinstance(tensor, torch.Tensor):
+        return
+    allowed = "a torch.Tensor or None" if name == "bias" else "a torch.Tensor"
+    if tensor is None:
+        fix = f"pass a tensor, for instance torch.ones({'4, 5' if name == 'input' else '2, 3'})"
+    elif isinstance(tensor, np.ndarray):
+        fix = f"pass torch.from_numpy({name}.copy())"  # copy: torch knows no negative strides
+    else:
+        fix = f"pass torch.tensor({name})"
+    raise TypeError(f"{name} must be {allowed}: its type is {_kind(tensor)}; {fix}")
 
 
 def _check_place(name: str, tensor: torch.Tensor) -> None:
     if tensor.layout is not torch.strided:
         raise RuntimeError(
-            f"{name} must be a dense tensor: its layout is {tensor.layout}; "
-            f"pass {name}.to_dense()"
+            f"{name} must be a dense tensor: its layout is {tensor.layout}; pass {name}.to_dense()"
         )
     if tensor.device.type not in ("cpu", "meta"):
         raise RuntimeError(
@@ -117,12 +122,12 @@ def _check_shapes(input: torch.Size, filter: torch.Size) -> None:
     if len(input) < 2:
         raise RuntimeError(
             f"input must have 2 dimensions, height and width, behind any batch dimensions: "
-            f"its shape is {tuple(input)}; pass input.reshape(1, -1) if it is one row"
+            f"its shape is {tuple(input)}; pass input.reshape(height, width)"
         )
     if len(filter) != 2:
         raise RuntimeError(
             f"filter must have 2 dimensions, height and width: its shape is {tuple(filter)}; "
-            f"pass one plane, for instance filter.reshape(height, width)"
+            f"pass filter.reshape(height, width)"
         )
     if 0 in filter:
         raise RuntimeError(
@@ -151,4 +156,4 @@ def _size(shape: torch.Size) -> str:
 
 
 def _kind(value: object) -> str:
-    return type(value).__qualname__
+    return type(value).__name__
