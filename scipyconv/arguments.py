@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 HALF = (torch.float16, torch.bfloat16)
 REAL = (*HALF, torch.float32, torch.float64)
@@ -54,6 +55,19 @@ def check_layer(filter_height: Any, filter_width: Any, dtype: Any) -> None:
     _check_size("filter_width", filter_width)
     if dtype is not None:
         _check_parameter_dtype(dtype)
+
+
+def check_not_traced() -> None:
+    """Check that no graph is being recorded: SciPy's part would be missing in it.
+
+    Raises:
+        NotImplementedError: inside torch.export or make_fx.
+    """
+    if get_proxy_mode() is not None:
+        raise NotImplementedError(
+            "the layer must not be traced into a graph, which cannot record what SciPy computes: "
+            "torch.export or make_fx is tracing it; call it as it is, or export torch.nn.Conv2d"
+        )
 
 
 def _check_size(name: str, size: Any) -> None:

@@ -9,7 +9,7 @@ from scipy.signal import convolve2d, correlate2d
 from torch import Tensor, nn
 from torch.autograd import Function, forward_ad
 
-from scipyconv.arguments import HALF, check_layer, check_tensors
+from scipyconv.arguments import HALF, check_layer, check_not_traced, check_tensors
 
 
 class _Correlation(Function):
@@ -145,6 +145,7 @@ class ScipyConv2d(nn.Module):
 
 def _each_plane(slide: Callable[..., Any], a: Tensor, b: Tensor, mode: str) -> Tensor:
     """Let SciPy slide b's planes over a's; the dimensions ahead of the planes broadcast."""
+    check_not_traced()
     grow = 1 if mode == "full" else -1
     height, width = (m + grow * (n - 1) for m, n in zip(a.shape[-2:], b.shape[-2:], strict=True))
     batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])

@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from scipyconv import ScipyConv2d, ScipyConv2dFunction
 from scipyconv.arguments import check_tensors
@@ -337,3 +338,32 @@ def test_the_padding_that_the_message_names_is_enough_and_no_more():
         ScipyConv2dFunction.apply(x, torch.zeros(5, 7))
     padding = eval(str(caught.value).split("pad(input, ")[1].removesuffix(")"))
     assert ScipyConv2dFunction.apply(F.pad(x, padding), torch.zeros(5, 7)).shape == (1, 1)
+
+
+def trace_the_backward_alone():
+    value = x.clone().requires_grad_()
+    y = ScipyConv2dFunction.apply(value, w)
+    make_fx(lambda g: torch.autograd.grad(y, value, g))(torch.zeros(3, 3))
+
+
+def trace_the_function(mode):
+    make_fx(lambda x, w: ScipyConv2dFunction.apply(x, w), tracing_mode=mode)(x, w)
+
+
+TRACES = {
+    "torch.export": lambda: torch.export.export(ScipyConv2d(2, 3), (x,), strict=False),
+    "make_fx": lambda: trace_the_function("real"),
+    "make_fx, fake": lambda: trace_the_function("fake"),
+    "make_fx of the backward alone": trace_the_backward_alone,
+}
+
+
+@pytest.mark.parametrize("trace", TRACES)
+def test_a_graph_without_numbers_is_refused(trace):
+    """Recorded, the layer would return memory that nobody filled."""
+    with pytest.raises(NotImplementedError) as caught:
+        TRACES[trace]()
+    assert str(caught.value) == (
+        "the layer must not be traced into a graph, which cannot record what SciPy computes: "
+        "torch.export or make_fx is tracing it; call it as it is, or export torch.nn.Conv2d"
+    )
