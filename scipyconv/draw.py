@@ -24,7 +24,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 
 INK = "#1c2024"
 MUTED = "#687078"
-COLOUR = {"x": "#2563d9", "w": "#936715", "y": "#154735", "g": "#590261", "plain": INK}
+COLOUR = {"x": "#2563d9", "w": "#936715", "y": "#154735", "b": "#154735", "g": "#590261", "plain": INK}
 """The hue of each role on white. The site swaps these very values for its dark ones."""
 
 _CELL = 0.5  # inches
@@ -65,7 +65,7 @@ class Array:
     def __post_init__(self) -> None:
         self.values = np.atleast_2d(np.asarray(self.values, dtype=float))
         if self.role.removeprefix("grad_") not in COLOUR:
-            raise ValueError(f"role must be one of {', '.join(COLOUR)} or grad_x, grad_w, grad_b, "
+            raise ValueError(f"role must be one of {', '.join(COLOUR)}, grad_x, grad_w or grad_b, "
                              f"got {self.role!r}")
 
     @property

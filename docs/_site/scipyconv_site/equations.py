@@ -23,12 +23,27 @@ def to_mathml(latex: str, display: str) -> ElementTree.Element:
     for letter in math.iter("mi"):
         if letter.text in ROLES:
             letter.set("class", f"role-{letter.text}")
+    space(math)
     for table in math.iter("mtable"):
         for cell in table.iter("mtd"):
             if side := cell.attrib.pop("columnalign", None):
                 table.set("class", "aligned")  # Chromium knows the style, not the attribute
                 cell.set("style", f"text-align: {side}")
     return math
+
+
+def space(math: ElementTree.Element) -> None:
+    """Set a sign tight before its number, and a slash tight between its sides."""
+    for parent in math.iter():
+        before = None
+        for child in parent:
+            if child.tag == "mo" and child.text == "/":
+                child.attrib.update(lspace="0", rspace="0")
+            elif child.tag == "mo" and child.text in {"+", "-", "\N{MINUS SIGN}"}:
+                opens = before is not None and before.tag == "mo" and before.text not in {")", "]"}
+                if before is None or opens:
+                    child.set("form", "prefix")
+            before = child
 
 
 class Equations(Treeprocessor):
