@@ -24,7 +24,8 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 
 INK = "#1c2024"
 MUTED = "#687078"
-COLOUR = {"x": "#2563d9", "w": "#936715", "y": "#154735", "b": "#154735", "g": "#590261", "plain": INK}
+COLOUR = {"x": "#2563d9", "w": "#936715", "y": "#154735", "b": "#154735", "g": "#590261",
+          "plain": INK}
 """The hue of each role on white. The site swaps these very values for its dark ones."""
 
 _CELL = 0.5  # inches
@@ -33,6 +34,10 @@ _NUMBER, _LABEL, _TAP = 14, 13, 8.5  # points
 
 def _hue(role: str) -> str:
     return COLOUR[role.removeprefix("grad_")]
+
+
+def _tint(role: str) -> tuple[str, float]:
+    return _hue(role), 0.14  # a hue and its opacity, as matplotlib takes them
 
 
 def _number(value: float, digits: int) -> str:
@@ -70,15 +75,17 @@ class Array:
 
     @property
     def width(self) -> float:
-        return max(np.shape(self.values)[1], 0.2 * len(self.title))
+        """Cells across, the title included."""
+        return max(float(np.shape(self.values)[1]), 0.2 * len(self.title))
 
     @property
     def height(self) -> float:
-        return np.shape(self.values)[0]
+        """Cells down, the title not included."""
+        return float(np.shape(self.values)[0])
 
-    def draw(self, ax: Axes, left: float, top: float) -> None:
+    def _draw(self, ax: Axes, left: float, top: float) -> None:
         hue, values = _hue(self.role), np.asarray(self.values)
-        rows, columns = values.shape
+        columns = values.shape[1]
         left += (self.width - columns) / 2
         if self.title:
             ax.text(left + columns / 2, top - 0.22, self.title, color=INK, ha="center",
@@ -88,11 +95,10 @@ class Array:
             if np.isnan(value):
                 ax.add_patch(Rectangle(at, 1, 1, fill=False, ec=MUTED, lw=0.6, ls=":"))
                 continue
-            ax.add_patch(Rectangle(at, 1, 1, fc=hue, alpha=0.14, lw=0))
+            ax.add_patch(Rectangle(at, 1, 1, fc=_tint(self.role), ec=hue, lw=0.8))
             if self.role.startswith("grad_"):
                 ax.add_patch(Rectangle(at, 1, 1, fill=False, ec=COLOUR["g"], hatch="///", lw=0,
                                        alpha=0.5))
-            ax.add_patch(Rectangle(at, 1, 1, fill=False, ec=hue, lw=0.8))
             ax.text(at[0] + 0.5, at[1] + 0.52, _number(value, self.digits), color=INK,
                     ha="center", va="center", fontsize=_NUMBER)
         if self.taps is not None:
@@ -119,34 +125,47 @@ def _bare(width: float, height: float) -> tuple[Figure, Axes]:
     return fig, ax
 
 
+def place(*items: tuple[float, float, Array | str]) -> Figure:
+    """Draw arrays and words where they are put.
+
+    Args:
+        items: (left, top, what): in cells, from the top left, the corner of an array's cells or
+            the middle of a word. A title needs 0.75 of a cell above its array.
+    """
+    ends = [(left + item.width, top + item.height) if isinstance(item, Array) else (left, top)
+            for left, top, item in items]
+    fig, ax = _bare(*np.max(ends, axis=0) + 0.15)
+    for left, top, item in items:
+        if isinstance(item, Array):
+            item._draw(ax, left, top)
+        else:
+            ax.text(left, top, item, color=INK, ha="center", va="center", fontsize=_NUMBER)
+    return fig
+
+
 def rows(*lines: Sequence[Array | str]) -> Figure:
     """Draw lines of arrays and words, each line laid out from left to right.
 
     >>> figure = rows([Array([[1, 2], [3, 4]], "w", title="w"), "is the filter"])
     """
-    gap, above, below = 0.3, 0.75, 0.15
-
-    def width(item: Array | str) -> float:
-        return 0.21 * len(item) + 0.15 if isinstance(item, str) else item.width
-
-    heights = [max([item.height for item in line if isinstance(item, Array)] or [0.8])
-               for line in lines]
-    aboves = [above if any(isinstance(item, Array) and item.title for item in line) else below + 0.1
-              for line in lines]
-    wide = max(sum(width(item) + gap for item in line) for line in lines)
-    fig, ax = _bare(wide + 0.1, sum(heights) + sum(aboves) + below * len(lines))
-    top = 0.0
-    for line, height, space in zip(lines, heights, aboves, strict=True):
-        left, top = 0.15, top + space
+    gap = 0.3
+    placed: list[tuple[float, float, Array | str]] = []
+    bottom = 0.0
+    for line in lines:
+        arrays = [item for item in line if isinstance(item, Array)]
+        top = bottom + (0.75 if any(item.title for item in arrays) else 0.25)
+        height = max([item.height for item in arrays] or [0.8])
+        left = 0.15
         for item in line:
             if isinstance(item, str):
-                ax.text(left + width(item) / 2, top + height / 2, item, color=INK, ha="center",
-                        va="center", fontsize=_NUMBER)
+                width = 0.21 * len(item) + 0.15
+                placed.append((left + width / 2, top + height / 2, item))
             else:
-                item.draw(ax, left, top + (height - item.height) / 2)
-            left += width(item) + gap
-        top += height + below
-    return fig
+                width = item.width
+                placed.append((left, top + (height - item.height) / 2, item))
+            left += width + gap
+        bottom = top + height + 0.15
+    return place(*placed)
 
 
 def images(pictures: Mapping[str, npt.ArrayLike], columns: int = 2, signed: bool = True) -> Figure:
@@ -176,7 +195,7 @@ def images(pictures: Mapping[str, npt.ArrayLike], columns: int = 2, signed: bool
 
 
 def axes(xlabel: str, ylabel: str, log: bool = False, height: float = 3.6) -> tuple[Figure, Axes]:
-    """A pair of plain axes to plot on, both logarithmic if asked; plot in the hues of ``COLOUR``."""
+    """Make plain axes to plot on, both logarithmic if asked; plot in the hues of ``COLOUR``."""
     fig, ax = plt.subplots(figsize=(6.4, height), layout="constrained")
     ax.spines[["top", "right"]].set_visible(False)
     ax.spines[["bottom", "left"]].set_color(MUTED)
@@ -195,7 +214,7 @@ def diagram(
     """Draw boxes and the arrows between them.
 
     Args:
-        boxes: Name to (column, row, text, role); a column is 3.4 cells wide, a row 2 cells high.
+        boxes: Name to (column, row, text, role); a column is 3.6 cells wide, a row 2.1 high.
         arrows: (from, to, label, role); arrows both ways between two boxes run side by side.
     """
     across, down, wide, high = 3.6, 2.1, 2.3, 1.1
@@ -204,15 +223,15 @@ def diagram(
     fig, ax = _bare(columns * across - (across - wide) + 0.2, lines * down - (down - high) + 0.7)
 
     def middle(name: str) -> npt.NDArray[np.float64]:
-        column, row, *_ = boxes[name]
-        return np.array([column * across + wide / 2 + 0.1, row * down + high / 2 + 0.35])
+        return np.array([boxes[name][0] * across + wide / 2 + 0.1,
+                         boxes[name][1] * down + high / 2 + 0.35])
 
     for name, (_, _, text, role) in boxes.items():
         corner = middle(name) - (wide / 2, high / 2)
-        for style in ({"fc": _hue(role), "alpha": 0.14, "lw": 0}, {"fill": False, "ec": _hue(role)}):
-            ax.add_patch(FancyBboxPatch(tuple(corner), wide, high,
-                                        boxstyle="round,pad=0,rounding_size=0.15", **style))
-        ax.text(*middle(name), text, color=INK, ha="center", va="center", fontsize=_LABEL)
+        ax.add_patch(FancyBboxPatch((corner[0], corner[1]), wide, high, fc=_tint(role),
+                                    ec=_hue(role), boxstyle="round,pad=0,rounding_size=0.15"))
+        column, row = middle(name)
+        ax.text(column, row, text, color=INK, ha="center", va="center", fontsize=_LABEL)
     pairs = {(start, end) for start, end, *_ in arrows}
     for start, end, label, role in arrows:
         a, b = middle(start), middle(end)
@@ -229,7 +248,7 @@ def diagram(
         upright = abs(along[0]) > abs(along[1])
         at = (a + b) / 2 + offset + side * (0.26 if upright else 0.18)
         align = "center" if upright else ("left" if side[0] > 0 else "right")
-        ax.text(*at, label, color=_hue(role), ha=align, va="center", fontsize=12)
+        ax.text(at[0], at[1], label, color=_hue(role), ha=align, va="center", fontsize=12)
     return fig
 
 
@@ -259,8 +278,7 @@ def table(
         for j in range(len(columns)):
             yes = truth[i, j]
             if yes:
-                ax.add_patch(Rectangle((label + across * j, top), across, 0.8, fc=COLOUR["x"],
-                                       alpha=0.14, lw=0))
+                ax.add_patch(Rectangle((label + across * j, top), across, 0.8, fc=_tint("x"), lw=0))
             ax.text(label + across * (j + 0.5), top + 0.42, "\N{CHECK MARK}" if yes else "\u00d7",
                     color=COLOUR["x"] if yes else MUTED, ha="center", va="center", fontsize=14)
     return fig

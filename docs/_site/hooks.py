@@ -1,4 +1,4 @@
-"""What MkDocs itself must be told: the fonts that are cut for the site, and where others' names live.
+"""What MkDocs itself must be told: the fonts cut for the site, and where others' names live.
 
 The addresses stand here and not in an inventory that is fetched, so that the site builds offline.
 A name that is not listed still fails the strict build.
@@ -10,6 +10,7 @@ from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs_autorefs import AutorefsPlugin
 
 from scipyconv_site import fonts
 
@@ -29,7 +30,8 @@ ELSEWHERE = {
     "torch.optim.SGD": f"{TORCH}/generated/torch.optim.SGD.html",
     "torch.manual_seed": f"{TORCH}/generated/torch.manual_seed.html",
     "torch.autograd.gradcheck": f"{TORCH}/generated/torch.autograd.gradcheck.gradcheck.html",
-    "torch.autograd.gradgradcheck": f"{TORCH}/generated/torch.autograd.gradcheck.gradgradcheck.html",
+    "torch.autograd.gradgradcheck":
+        f"{TORCH}/generated/torch.autograd.gradcheck.gradgradcheck.html",
     **{f"torch.func.{name}": f"{TORCH}/generated/torch.func.{name}.html"
        for name in ("grad", "vjp", "jvp", "jacrev", "jacfwd", "hessian", "vmap")},
     **{f"scipy.signal.{name}": f"{SCIPY}/generated/scipy.signal.{name}.html"
@@ -58,5 +60,7 @@ def on_files(files: Files, config: MkDocsConfig) -> None:
 
 def on_env(env: Any, config: MkDocsConfig, files: Files) -> None:
     """Tell the cross-references where the names of other projects are documented."""
+    references = config.plugins["autorefs"]
+    assert isinstance(references, AutorefsPlugin)
     for name, address in ELSEWHERE.items():
-        config.plugins["autorefs"].register_url(name, address)
+        references.register_url(name, address)

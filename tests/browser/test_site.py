@@ -103,7 +103,8 @@ def test_the_roles_colours_and_the_type_reach_figures_and_equations(
         return [ink(document.querySelector("math .role-x")).color,
                 ink(document.querySelector(".drawn path[style*='--role-x']")).fill]}""")
     assert set(colour) == {{"light": "rgb(37, 99, 217)", "dark": "rgb(80, 145, 241)"}[scheme]}
-    fonts = page.evaluate("[...document.fonts].filter(f => f.status == 'loaded').map(f => f.family)")
+    fonts = page.evaluate(
+        "[...document.fonts].filter(font => font.status == 'loaded').map(font => font.family)")
     assert {"Source Serif 4", "Source Sans 3", "Source Code Pro", "STIX Two Math"} <= {
         font.strip('"') for font in fonts}
     context.close()

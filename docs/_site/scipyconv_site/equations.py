@@ -11,13 +11,14 @@ from latex2mathml.converter import convert
 from markdown import Extension, Markdown
 from markdown.treeprocessors import Treeprocessor
 
+NAMESPACE = "http://www.w3.org/1998/Math/MathML"
 ROLES = {"x", "w", "y", "g"}
 
 
 def to_mathml(latex: str, display: str) -> ElementTree.Element:
     """An equation as an element; a command that the converter does not know fails the build."""
-    markup = convert(latex, display=display).replace(' xmlns="http://www.w3.org/1998/Math/MathML"', "")
-    math = ElementTree.fromstring(markup)
+    markup = convert(latex, display=display)
+    math = ElementTree.fromstring(markup.replace(f' xmlns="{NAMESPACE}"', ""))
     if "\\" in "".join(math.itertext()) or "&" in "".join(math.itertext()):
         raise ValueError(f"the equation {latex!r} holds a command that is not understood")
     for letter in math.iter("mi"):

@@ -27,7 +27,9 @@ TYPE = "font-family: var(--figure-font)"
 
 def closing_fence(lines: list[str], start: int) -> int:
     """The line that closes the fence that line `start` opens."""
-    ticks = FENCE.match(lines[start]).group(1)
+    opening = FENCE.match(lines[start])
+    assert opening is not None
+    ticks = opening[1]
     return next(i for i in range(start + 1, len(lines)) if lines[i].strip() == ticks)
 
 
@@ -59,7 +61,7 @@ def to_svg(figure: matplotlib.figure.Figure, alt: str, prefix: str) -> str:
                        metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg"):]
-    width, height = (float(n) for n in re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg).groups())
+    width, height = 72 * figure.get_size_inches()
     label = html.escape(alt, quote=True)
     svg = re.sub(r"<svg[^>]*>", f'<svg viewBox="0 0 {width:g} {height:g}" role="img" '
                  f'aria-label="{label}" style="width: {width:.0f}px">', svg, count=1)

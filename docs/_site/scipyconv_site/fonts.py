@@ -28,12 +28,16 @@ MATHS = [*range(0x20, 0x7F), *range(0xA0, 0x100), *range(0x2B0, 0x370), *range(0
 def cuts() -> dict[str, tuple[Path, list[int], dict[str, object]]]:
     """File name to the font it is cut from, the characters kept and the axes kept."""
     # Found and not imported: the package has a long start-up that is not needed here.
-    stix = next(Path(find_spec("ziamath").origin).parent.rglob("STIXTwoMath*"))
+    maths = find_spec("ziamath")
+    assert maths is not None
+    assert maths.origin is not None
+    stix = next(Path(maths.origin).parent.rglob("STIXTwoMath*"))
     serif, sans, code = "Source Serif 4", "Source Sans 3", "Source Code Pro"
     weight = (400, 700)
     return {
         "serif.woff2": (fontpkg.path(serif), TEXT, {"opsz": 14, "wght": weight}),
-        "serif-italic.woff2": (fontpkg.path(serif, style="italic"), TEXT, {"opsz": 14, "wght": weight}),
+        "serif-italic.woff2": (fontpkg.path(serif, style="italic"), TEXT,
+                               {"opsz": 14, "wght": weight}),
         "sans.woff2": (fontpkg.path(sans), TEXT, {"wght": weight}),
         "code.woff2": (fontpkg.path(code), TEXT, {"wght": weight}),
         "maths.woff2": (stix, MATHS, {}),
