@@ -114,4 +114,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     ran = sum(".md::" in report.nodeid for report in reports)
     counted = [text for report in reports for name, text in report.user_properties
                if name == "blocks"]
-    terminalreporter.write_line(", ".join([f"blocks of the pages: {ran} ran", *counted]))
+    if ran or counted:
+        terminalreporter.write_line(", ".join([f"blocks of the pages: {ran} ran", *counted]))

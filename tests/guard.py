@@ -94,7 +94,7 @@ class Reader(HTMLParser):
     def handle_data(self, data):
         if self.current:
             self.current.text += data
-        elif not {"script", "style"} & {tag for tag, _ in self.open}:
+        elif not {"script", "style", "annotation"} & {tag for tag, _ in self.open}:
             self.prose += data
 
 
@@ -111,7 +111,7 @@ def from_package(code: Code) -> bool:
     files = [plain(path.read_text("utf-8")) for path in (pages.ROOT / "scipyconv").rglob("*.py")]
     if code.language == "python" and plain(code.text) in files:
         return True
-    if "doc-signature" in code.classes:
+    if "doc-signature" in code.classes or {"mkdocstrings-source", "linenodiv"} <= code.classes:
         return True
     lines = {line.strip() for file in files for line in file.splitlines()}
     known = {line.strip() for line in plain(code.text).splitlines()} <= lines

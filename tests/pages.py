@@ -136,9 +136,8 @@ def fresh() -> Iterator[types.ModuleType]:
         mock.patch.dict(os.environ),
         np.printoptions(),
         np.errstate(),
-        warnings.catch_warnings(),
     ):
-        warnings.filterwarnings("ignore", "FigureCanvasAgg is non-interactive")
+        warnings.filterwarnings("ignore", "FigureCanvasAgg is non-interactive")  # undone by pytest
         try:
             yield main
         finally:

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pages
 import pytest
@@ -18,7 +19,9 @@ import matplotlib.pyplot as plt, numpy as np, torch
 
 random.seed(0), np.random.seed(0), torch.manual_seed(0)
 torch.set_default_dtype(torch.float64)
+torch.set_default_device("meta")
 torch.set_grad_enabled(False)
+torch.autograd.set_detect_anomaly(True, check_nan=False)
 torch.set_num_threads(1 + torch.get_num_threads())
 torch.set_printoptions(precision=1)
 np.set_printoptions(precision=1)
@@ -42,7 +45,9 @@ assert random.random() != random.Random(0).random()
 assert np.random.rand() != np.random.RandomState(0).rand()
 assert torch.rand(1) != torch.rand(1, generator=torch.Generator().manual_seed(0))
 assert torch.get_default_dtype() == torch.float32
+assert torch.empty(1).device.type == "cpu"
 assert torch.is_grad_enabled()
+assert not torch.is_anomaly_enabled()
 assert torch.get_num_threads() == int(os.environ["THREADS"])
 assert str(torch.tensor(1 / 3)) == "tensor(0.3333)"
 assert str(np.array([1 / 3])) == "[0.33333333]"
@@ -60,6 +65,10 @@ assert "leak" not in globals()
 SCRIPT = f"""
 ```python
 import pickle
+import matplotlib.pyplot as plt
+
+plt.plot([0, 1])
+plt.show()
 
 class Layer:
     pass
@@ -254,8 +263,15 @@ def failures(run_pages):
 
 def test_blocks_start_clean_as_scripts_do(run_pages):
     texts = {"leaks.md": LEAKS + CLEAN, "script.md": SCRIPT, "updated.md": UPDATED}
-    done, _ = run_pages(texts, THREADS=str(pages.THREADS))
+    done, _ = run_pages(texts, "-Werror", THREADS=str(pages.THREADS), DISPLAY=":0")
     assert "7 passed" in done.stdout, done.stdout
+
+
+def test_the_tests_go_on_where_they_were():
+    before = sys.modules["__main__"], Path.cwd()
+    with pytest.raises(ZeroDivisionError):
+        pages.run("1 / 0")
+    assert (sys.modules["__main__"], Path.cwd()) == before
 
 
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda message: message.split(" ")[1])
