@@ -4,12 +4,12 @@ Each error has the class that PyTorch's own layer raises for the same mistake. I
 the argument, and says what is allowed, what came, and what to do.
 """
 
+import sys
 from numbers import Integral
 from typing import Any
 
 import numpy as np
 import torch
-from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 HALF = (torch.float16, torch.bfloat16)
 REAL = (*HALF, torch.float32, torch.float64)
@@ -63,7 +63,9 @@ def check_not_traced() -> None:
     Raises:
         NotImplementedError: inside torch.export or make_fx.
     """
-    if get_proxy_mode() is not None:
+    # Whoever traces has imported this; importing it here would cost half a second and sympy.
+    proxies = sys.modules.get("torch.fx.experimental.proxy_tensor")
+    if proxies is not None and proxies.get_proxy_mode() is not None:
         raise NotImplementedError(
             "the layer must not be traced into a graph, which cannot record what SciPy computes: "
             "torch.export or make_fx is tracing it; call it as it is, or export torch.nn.Conv2d"

@@ -12,17 +12,19 @@ from torch.autograd import Function, forward_ad
 from scipyconv.arguments import HALF, check_layer, check_not_traced, check_tensors
 
 
-class _Correlation(Function):
-    """y[t] = b + sum_k w[k] x[t+k]. In here w and b may have batch dimensions too: vmap's."""
+class _Slide(Function):
+    """y[t] = b + sum_k w[k] x[t+k] or, in full, z[p] = sum_k w[k] x[p-k]: mutual derivatives."""
 
     @staticmethod
-    def forward(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
+    def forward(x: Tensor, w: Tensor, b: Tensor | None, full: bool) -> Tensor:
+        if full:
+            return _each_plane(convolve2d, x, w, "full")
         y = _each_plane(correlate2d, x, w.conj(), "valid")  # SciPy conjugates w, torch does not
         return y if b is None else y + b
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        x, w, b = inputs
+        x, w, b, ctx.full = inputs
         ctx.save_for_backward(x, w)  # themselves, not copies: second derivatives need them
         ctx.save_for_forward(x, w)
         ctx.bias_shape = None if b is None else b.shape
@@ -30,59 +32,34 @@ class _Correlation(Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         x, w = ctx.saved_tensors
-        need_x, need_w, need_b = ctx.needs_input_grad
-        grad_x = _convolve(g, w.conj()).sum_to_size(x.shape) if need_x else None
-        grad_w = _correlate(x.conj(), g).sum_to_size(w.shape) if need_w else None
+        need_x, need_w, need_b, _ = ctx.needs_input_grad
+        large, small = (g, x.conj()) if ctx.full else (x.conj(), g)
+        grad_x = _slide(g, w.conj(), None, not ctx.full).sum_to_size(x.shape) if need_x else None
+        grad_w = _slide(large, small, None, False).sum_to_size(w.shape) if need_w else None
         grad_b = g.sum_to_size(ctx.bias_shape) if need_b else None
-        return grad_x, grad_w, grad_b
+        return grad_x, grad_w, grad_b, None
 
     @staticmethod
-    def jvp(ctx: Any, x_dot: Tensor, w_dot: Tensor, b_dot: Tensor | None) -> Tensor:
-        with forward_ad._set_fwd_grad_enabled(True):  # see _primals
-            x, w = _primals(ctx)
-            return _correlate(x_dot, w, b_dot) + _correlate(x, w_dot)
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *tensors: Tensor) -> tuple[Tensor, int]:
-        return _correlate(*_map_to_batch(tensors, in_dims)).movedim(-3, 0), 0
-
-
-class _Convolution(Function):
-    """z[p] = sum_k w[k] g[p-k], in full: the derivative of correlation, as that one is of it."""
-
-    @staticmethod
-    def forward(g: Tensor, w: Tensor) -> Tensor:
-        return _each_plane(convolve2d, g, w, "full")
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
-        ctx.save_for_forward(*inputs)
-
-    @staticmethod
-    def backward(ctx: Any, u: Tensor) -> tuple[Tensor | None, ...]:
-        g, w = ctx.saved_tensors
-        need_g, need_w = ctx.needs_input_grad
-        grad_g = _correlate(u, w.conj()).sum_to_size(g.shape) if need_g else None
-        grad_w = _correlate(u, g.conj()).sum_to_size(w.shape) if need_w else None
-        return grad_g, grad_w
-
-    @staticmethod
-    def jvp(ctx: Any, g_dot: Tensor, w_dot: Tensor) -> Tensor:
+    def jvp(ctx: Any, x_dot: Tensor, w_dot: Tensor, b_dot: Tensor | None, _: None) -> Tensor:
+        # torch switches forward mode off in here, and forward over forward would be zero, silently.
+        # Switched on, it would count x_dot and w_dot twice, were they not taken off x and w.
         with forward_ad._set_fwd_grad_enabled(True):
-            g, w = _primals(ctx)
-            return _convolve(g_dot, w) + _convolve(g, w_dot)
+            x, w = (forward_ad.unpack_dual(t).primal for t in ctx.saved_tensors)
+            return _slide(x_dot, w, b_dot, ctx.full) + _slide(x, w_dot, None, ctx.full)
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *tensors: Tensor) -> tuple[Tensor, int]:
-        return _convolve(*_map_to_batch(tensors, in_dims)).movedim(-3, 0), 0
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Tensor, int]:
+        # In here w and b have batch dimensions too: what is mapped, or 1, just ahead of the planes.
+        *tensors, full = inputs
+        tensors = [t if t is None else t.unsqueeze(-3) if d is None else t.movedim(d, -3)
+                   for t, d in zip(tensors, in_dims[:3], strict=True)]  # fmt: skip
+        return _slide(*tensors, full).movedim(-3, 0), 0
 
 
-_correlate: Callable[..., Tensor] = _Correlation.apply
-_convolve: Callable[..., Tensor] = _Convolution.apply
+_slide: Callable[..., Tensor] = _Slide.apply
 
 
-class ScipyConv2dFunction(_Correlation):
+class ScipyConv2dFunction(_Slide):
     """Valid cross-correlation plus bias: y[t] = b + sum_k w[k] x[t+k].
 
     `ScipyConv2dFunction.apply(input, filter, bias)` takes x (*, H, W), w (h, w) and b, which is
@@ -103,7 +80,7 @@ class ScipyConv2dFunction(_Correlation):
         check_tensors(input, filter, bias)
         dtype = torch.float32 if input.dtype in HALF else input.dtype
         b = None if bias is None else bias.to(dtype).reshape(1, 1)
-        return _correlate(input.to(dtype), filter.to(dtype), b).to(input.dtype)
+        return _slide(input.to(dtype), filter.to(dtype), b, False).to(input.dtype)
 
 
 class ScipyConv2d(nn.Module):
@@ -155,17 +132,3 @@ def _each_plane(slide: Callable[..., Any], a: Tensor, b: Tensor, mode: str) -> T
         for i in np.ndindex(batch):
             y.numpy()[i] = slide(planes_a[i], planes_b[i], mode)
     return y
-
-
-def _map_to_batch(tensors: tuple[Any, ...], in_dims: tuple[int | None, ...]) -> list[Any]:
-    """Put what vmap maps just ahead of the planes, and a dimension of 1 where it maps nothing."""
-    return [
-        t.movedim(d, -3) if d is not None else t if t is None else t.unsqueeze(-3)
-        for t, d in zip(tensors, in_dims, strict=True)
-    ]
-
-
-def _primals(ctx: Any) -> list[Tensor]:
-    # torch switches forward mode off inside jvp, which makes forward over forward zero, silently.
-    # Switched on again, it would count the tangent at hand twice: so take what was saved without.
-    return [forward_ad.unpack_dual(t).primal for t in ctx.saved_tensors]  # type: ignore[no-untyped-call]

@@ -60,13 +60,13 @@ def test_a_wrong_gradient_fails_it(monkeypatch, capsys, name, mistake, argument)
 
 
 def test_a_wrong_bias_gradient_fails_it(monkeypatch, capsys):
-    right = single_channel._Correlation.backward
+    right = single_channel._Slide.backward
 
     def wrong(ctx, g):
-        grad_x, grad_w, grad_b = right(ctx, g)
-        return grad_x, grad_w, None if grad_b is None else -3 * grad_b
+        grad_x, grad_w, grad_b, _ = right(ctx, g)
+        return grad_x, grad_w, None if grad_b is None else -3 * grad_b, None
 
-    monkeypatch.setattr(single_channel._Correlation, "backward", staticmethod(wrong))
+    monkeypatch.setattr(single_channel._Slide, "backward", staticmethod(wrong))
     assert main() == 1
     verdict = {each: v for each, (v, _) in verdicts(capsys.readouterr().out).items()}
     assert verdict == {"input": "passed", "filter": "passed", "bias": "FAILED"}
