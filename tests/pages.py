@@ -137,11 +137,24 @@ def fresh() -> Iterator[types.ModuleType]:
         np.printoptions(),
         np.errstate(),
     ):
-        warnings.filterwarnings("ignore", "FigureCanvasAgg is non-interactive")  # undone by pytest
+        warn_as_a_script()
         try:
             yield main
         finally:
             sys.modules["__main__"] = before
+
+
+def warn_as_a_script() -> None:
+    """Make an error of each warning that a script would show; pytest undoes this after each test.
+
+    Python hides the deprecations that are not the script's own. A window is not there to show.
+    """
+    warnings.resetwarnings()
+    warnings.simplefilter("error")
+    for hidden in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
+        warnings.simplefilter("ignore", hidden)
+    warnings.filterwarnings("error", category=DeprecationWarning, module="__main__")
+    warnings.filterwarnings("ignore", "FigureCanvasAgg is non-interactive")
 
 
 def run(code: str, page: Path | str = "<block>", line: int = 0) -> str:

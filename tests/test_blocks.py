@@ -65,8 +65,10 @@ assert "leak" not in globals()
 SCRIPT = f"""
 ```python
 import pickle
+import warnings
 import matplotlib.pyplot as plt
 
+warnings.warn_explicit("of another module", DeprecationWarning, "another.py", 1)
 plt.plot([0, 1])
 plt.show()
 
@@ -147,6 +149,16 @@ true
 import time
 time.sleep(0.6)
 ```
+
+```python
+import warnings
+warnings.warn("of this page", DeprecationWarning)
+```
+
+```python
+import warnings
+warnings.warn("of anyone")
+```
 """
 
 MESSAGES = [
@@ -160,6 +172,8 @@ MESSAGES = [
     "@@ -1 +0,0 @@\n-never printed\n",
     "docs/wrong.md:45: the shell answered 2\nls: ",
     "docs/wrong.md:51: took 1 s, and a block has 0.5 s",
+    "docs/wrong.md:58: DeprecationWarning: of this page",
+    "docs/wrong.md:63: UserWarning: of anyone",
 ]
 
 OUTDATED = f"""
@@ -274,7 +288,7 @@ def test_the_tests_go_on_where_they_were():
     assert (sys.modules["__main__"], Path.cwd()) == before
 
 
-@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: message.split(" ")[1])
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: message[:16])
 def test_a_failure_says_where_and_why(failures, message):
     assert message in failures, failures
 

@@ -76,7 +76,7 @@ def arrays(code: str) -> Iterator[tuple[str, np.ndarray]]:
         if name in NAMES and isinstance(value, ast.List):
             try:
                 yield name, np.array(ast.literal_eval(value), dtype=float)
-            except ValueError:  # computed, not written out
+            except (TypeError, ValueError):  # computed, or not an array of numbers
                 continue
 
 
