@@ -23,6 +23,8 @@ ELSEWHERE = {
     "torch.dtype": f"{TORCH}/tensor_attributes.html#torch.dtype",
     "torch.device": f"{TORCH}/tensor_attributes.html#torch.device",
     "torch.Tensor": f"{TORCH}/tensors.html#torch.Tensor",
+    "torch.autograd.function.once_differentiable":
+        f"{TORCH}/generated/torch.autograd.function.once_differentiable.html",
     "torch.nn.Module": f"{TORCH}/generated/torch.nn.Module.html",
     "torch.nn.Conv2d": f"{TORCH}/generated/torch.nn.Conv2d.html",
     "torch.nn.Parameter": f"{TORCH}/generated/torch.nn.parameter.Parameter.html",
