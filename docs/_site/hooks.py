@@ -35,7 +35,7 @@ ELSEWHERE = {
     "torch.autograd.gradgradcheck":
         f"{TORCH}/generated/torch.autograd.gradcheck.gradgradcheck.html",
     **{f"torch.func.{name}": f"{TORCH}/generated/torch.func.{name}.html"
-       for name in ("grad", "vjp", "jvp", "jacrev", "jacfwd", "hessian", "vmap")},
+       for name in ("grad", "vjp", "jvp", "jacrev", "jacfwd", "hessian", "vmap", "functional_call")},
     **{f"scipy.signal.{name}": f"{SCIPY}/generated/scipy.signal.{name}.html"
        for name in ("correlate2d", "convolve2d", "correlate", "convolve")},
     **{f"numpy.{name}": f"{NUMPY}/generated/numpy.{name}.html"
