@@ -28,11 +28,10 @@ class PageBlock(TestBlock):
     """A block that pytest-codeblocks found, run as if it stood alone in a file."""
 
     __test__ = False
+    fence: pages.Fence
 
     def runtest(self) -> None:
         """Run the block and compare what it prints with what the page shows."""
-        text = self.path.read_text("utf-8")
-        self.fence = next(f for f in pages.read(text)[0] if f.line == self.obj.lineno)
         start = time.perf_counter()
         if self.fence.info == "python":
             printed = pages.run(self.fence.code, self.path, self.fence.line)
@@ -98,7 +97,9 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Run the blocks as `PageBlock` does."""
     if isinstance(item, TestBlock):
+        fences = pages.read(item.path.read_text("utf-8"))[0]
         item.__class__ = PageBlock
+        item.fence = next(fence for fence in fences if fence.line == item.obj.lineno)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -209,14 +209,17 @@ def check_page(source: Path | None, html: str, name: str, commands: set[str]) ->
         runs.update((block.syntax, plain(block.code)) for block in found)
         outputs.update(plain(b.expected_output) for b in found if b.expected_output is not None)
 
+    numbered = [(n, line.strip()) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
+
     def line(code: str) -> int:
-        """The first line of the page that holds the block's first line."""
-        first = plain(code).splitlines()[:1]
-        return next((n for n, line in enumerate(text.splitlines(), 1)
-                     if first and first[0].strip() in line), 1)
+        """Where the page holds the block, or else its first line."""
+        wanted = [line.strip() for line in code.splitlines()]
+        whole = [numbered[i][0] for i in range(len(numbered))
+                 if [line for _, line in numbered[i : i + len(wanted)]] == wanted]
+        return next(iter(whole + [n for n, line in numbered if wanted and wanted[0] in line]), 1)
 
     def quote(code: str) -> str:
-        return repr(plain(code).partition("\n")[0])
+        return repr(code.partition("\n")[0])
 
     reader = Reader(html)
     for code in reader.found:
