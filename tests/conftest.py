@@ -5,8 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pages
 import pytest
+
+from scipyconv_site import pages
 
 
 def build(config: Path, site: Path, *options: str) -> Path:

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
 
-import pages
 from pytest_codeblocks import extract_from_file
+
+from scipyconv_site import pages
 
 RUN = {"python", "bash", "sh"}
 PYTHON = {"python", "py", "python3", "py3", "pycon", "ipython", "ipython3"}

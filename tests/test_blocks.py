@@ -1,13 +1,13 @@
 """How the blocks of a page run: from a clean state, compared exactly, and failing with a line."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import pages
 import pytest
+
+from scipyconv_site import pages
 
 EXPECTED = f"<!--{pages.EXPECTED}-->"
 
@@ -249,18 +249,15 @@ pass
 
 @pytest.fixture(scope="module")
 def run_pages(tmp_path_factory):
-    """A function that runs pytest over pages, given as texts by name, with our conftest.py."""
+    """A function that runs pytest over pages, given as texts by name, with our plugin."""
     def run(texts, *options, **environment):
         folder = tmp_path_factory.mktemp("project")
-        conftest = (pages.ROOT / "conftest.py").read_text("utf-8")
-        assert "LIMIT = 60 " in conftest
-        (folder / "conftest.py").write_text(conftest.replace("LIMIT = 60 ", "LIMIT = 0.5 "))
-        (folder / "pytest.ini").write_text("[pytest]\npythonpath = .\n")
-        shutil.copy(pages.ROOT / "tests" / "pages.py", folder)
+        (folder / "pytest.ini").write_text("[pytest]\n")
         (folder / "docs").mkdir()
         for name, text in texts.items():
             (folder / "docs" / name).write_text(text, "utf-8")
-        command = [sys.executable, "-m", "pytest", "--codeblocks", "docs", *options]
+        command = [sys.executable, "-m", "pytest", "-p", "scipyconv_site.blocks", "--codeblocks",
+                   "--block-seconds=0.5", "docs", *options]
         outside = {name: text for name, text in os.environ.items() if name != "CI"}
         done = subprocess.run(command, cwd=folder, env=outside | environment,
                               capture_output=True, text=True)

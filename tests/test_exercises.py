@@ -2,8 +2,9 @@
 
 import re
 
-import pages
 import pytest
+
+from scipyconv_site import pages
 
 CHAPTERS = sorted((pages.DOCS / "learn").glob("[0-9]*.md"))
 PREDICTION = re.compile(r'^ *(\?\?\?\+?|!!!) question "Predict', re.MULTILINE)

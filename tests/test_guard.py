@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import guard
-import pages
 import pytest
+
+from scipyconv_site import pages
 
 EXPECTED = f"<!--{pages.EXPECTED}-->"
 COMMANDS = {"pip install of-readme"}

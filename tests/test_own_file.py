@@ -2,7 +2,7 @@
 
 import re
 
-import pages
+from scipyconv_site import pages
 
 NAME = "scipyconv/single_channel.py"
 PAGE = (pages.DOCS / "learn/08-telling-pytorch.md").read_text("utf-8")

@@ -8,8 +8,9 @@ from html.parser import HTMLParser
 import example
 import guard
 import numpy as np
-import pages
 import pytest
+
+from scipyconv_site import pages
 
 # The array of each name is the same on every page, wherever it has the example's shape.
 NAMES = ["x", "w", "y", "target", "g", "grad_w", "grad_x"]

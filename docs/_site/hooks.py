@@ -35,7 +35,8 @@ ELSEWHERE = {
     "torch.autograd.gradgradcheck":
         f"{TORCH}/generated/torch.autograd.gradcheck.gradgradcheck.html",
     **{f"torch.func.{name}": f"{TORCH}/generated/torch.func.{name}.html"
-       for name in ("grad", "vjp", "jvp", "jacrev", "jacfwd", "hessian", "vmap", "functional_call")},
+       for name in ("functional_call", "grad", "hessian", "jacfwd", "jacrev", "jvp", "vjp",
+                    "vmap")},
     **{f"scipy.signal.{name}": f"{SCIPY}/generated/scipy.signal.{name}.html"
        for name in ("correlate2d", "convolve2d", "correlate", "convolve")},
     **{f"numpy.{name}": f"{NUMPY}/generated/numpy.{name}.html"

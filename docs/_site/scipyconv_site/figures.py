@@ -4,7 +4,6 @@ A Markdown extension and not a MkDocs hook, so that whatever renders the Markdow
 The block stays an ordinary ``python`` fence: the tests run the very text that drew the figure.
 """
 
-import contextlib
 import hashlib
 import html
 import io
@@ -13,11 +12,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 import matplotlib
+import matplotlib.pyplot as plt
 from markdown import Extension, Markdown
 from markdown.preprocessors import Preprocessor
+from matplotlib.figure import Figure
 
 import scipyconv
 from scipyconv import draw
+from scipyconv_site import pages
 
 CACHE = Path(".cache/figures")
 COMMENT = re.compile(r"^(?P<indent> *)<!-- figure: (?P<alt>.*?) -->$", re.DOTALL)
@@ -33,27 +35,13 @@ def closing_fence(lines: list[str], start: int) -> int:
     return next(i for i in range(start + 1, len(lines)) if lines[i].strip() == ticks)
 
 
-def run(code: str) -> list[matplotlib.figure.Figure]:
-    """Run a block as if it stood alone in a file and return the figures it leaves open."""
-    import matplotlib.pyplot as plt
-    import numpy as np
-    import torch
-
-    matplotlib.use("Agg")
-    plt.close("all")
-    matplotlib.rcdefaults()
-    with (
-        contextlib.redirect_stdout(io.StringIO()),
-        contextlib.redirect_stderr(io.StringIO()),
-        torch.random.fork_rng(),
-    ):
-        exec(compile(code, "<figure>", "exec"), {"__name__": "__main__"})
-    torch.set_default_dtype(torch.float32)
-    np.set_printoptions()
+def run(code: str) -> list[Figure]:
+    """Run a block as the tests run it, and return the figures that it leaves open."""
+    pages.run(code)
     return [plt.figure(number) for number in plt.get_fignums()]
 
 
-def to_svg(figure: matplotlib.figure.Figure, alt: str, prefix: str) -> str:
+def to_svg(figure: Figure, alt: str, prefix: str) -> str:
     """One figure as SVG that takes its colours and its type from the page."""
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix}):

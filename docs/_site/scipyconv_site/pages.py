@@ -22,7 +22,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[3]
 DOCS = ROOT / "docs"
 README = ROOT / "README.md"
 
@@ -101,7 +101,7 @@ def with_outputs(text: str, printed: dict[int, str]) -> str:
     for fence in reversed(read(text)[0]):
         if fence.line not in printed:
             continue
-        start = fence.output.comment.line - 1 if fence.output else fence.end
+        start = fence.output.line - 2 if fence.output else fence.end  # its comment is right above
         stop = fence.output.end if fence.output else fence.end
         output = printed[fence.line].splitlines()
         new = [f"<!--{EXPECTED}-->", "```text", *output, "```"] if output else []

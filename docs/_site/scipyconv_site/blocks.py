@@ -1,7 +1,7 @@
 """How pytest runs the blocks of a page: each from a clean state, each with all that it prints.
 
-pytest-codeblocks finds the blocks. It stands in the root, for a conftest.py reaches only the
-tests in its own folder and below.
+pytest-codeblocks finds the blocks. This is a plugin, named in pyproject.toml, for a conftest.py
+reaches only the tests in its own folder and below.
 """
 
 import difflib
@@ -11,11 +11,10 @@ import time
 import traceback
 from pathlib import Path
 
-import pages
 import pytest
 from pytest_codeblocks.plugin import TestBlock
 
-LIMIT = 60  # seconds for a block
+from scipyconv_site import pages
 
 PRINTED = pytest.StashKey[dict[Path, dict[int, str]]]()
 
@@ -24,7 +23,7 @@ class BlockError(Exception):
     """A block ran through and is still wrong; the message says where and why."""
 
 
-class PageBlock(TestBlock):
+class PageBlock(TestBlock):  # type: ignore[misc]
     """A block that pytest-codeblocks found, run as if it stood alone in a file."""
 
     __test__ = False
@@ -38,15 +37,15 @@ class PageBlock(TestBlock):
         else:
             printed = pages.run_shell(self.fence.code, self.fence.info)
         seconds = time.perf_counter() - start
-        if seconds > LIMIT:
-            raise BlockError(f"{self.at()}: took {seconds:.0f} s, and a block has {LIMIT} s")
+        if seconds > (limit := self.config.option.block_seconds):
+            raise BlockError(f"{self.at()}: took {seconds:.0f} s, and a block has {limit:g} s")
         shown = self.fence.output.code if self.fence.output else ""
         if printed == shown:
             return
         if self.config.option.update_outputs:
             self.config.stash[PRINTED].setdefault(self.path, {})[self.fence.line] = printed
         elif self.fence.output:
-            raise BlockError(self.difference(shown, printed))
+            raise BlockError(self.difference(self.fence.output, printed))
         else:
             raise BlockError(f"{self.at()}: prints, and the page does not show what:\n{printed}")
 
@@ -55,12 +54,11 @@ class PageBlock(TestBlock):
         page = os.path.relpath(self.path, self.config.rootpath)
         return f"{page}:{self.fence.line if line is None else line}"
 
-    def difference(self, shown: str, printed: str) -> str:
+    def difference(self, output: pages.Fence, printed: str) -> str:
         """Say where the page and the block differ, as a unified diff."""
-        diff = difflib.unified_diff(shown.splitlines(), printed.splitlines(), "on the page",
+        diff = difflib.unified_diff(output.code.splitlines(), printed.splitlines(), "on the page",
                                     "printed", lineterm="")
-        line = self.fence.output.line
-        return "\n".join([f"{self.at(line)}: the block printed something else", *diff])
+        return "\n".join([f"{self.at(output.line)}: the block printed something else", *diff])
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException]) -> str:
         """Say page, line and exception, then the traceback from the block on."""
@@ -85,6 +83,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add `--update-outputs`."""
     parser.addoption("--update-outputs", action="store_true",
                      help="write what the blocks print into the pages (never in CI)")
+    parser.addoption("--block-seconds", type=float, default=60, metavar="N",
+                     help="how long a block may take (default: 60)")
 
 
 def pytest_configure(config: pytest.Config) -> None:
