@@ -264,8 +264,10 @@ def table(
         corner: What the rows list, said above them.
     """
     truth = np.asarray(cells, dtype=bool)
-    label = 0.2 * max(len(line) for line in [*lines, corner]) + 0.3
-    across, head = 1.55, 0.45 * max(column.count("\n") + 1 for column in columns) + 0.3
+    headings = [column.split("\n") for column in columns]
+    label = 0.17 * max(len(line) for line in [*lines, corner]) + 0.3
+    across = 0.17 * max(6, *(len(word) for heading in headings for word in heading)) + 0.3
+    head = 0.45 * max(len(heading) for heading in headings) + 0.3
     fig, ax = _bare(label + across * len(columns), head + 0.8 * len(lines) + 0.1)
     ax.text(0.1, head - 0.2, corner, color=MUTED, va="bottom", fontsize=12)
     for j, column in enumerate(columns):
