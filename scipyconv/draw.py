@@ -146,7 +146,8 @@ def place(*items: tuple[float, float, Array | str]) -> Figure:
 def rows(*lines: Sequence[Array | str]) -> Figure:
     """Draw lines of arrays and words, each line laid out from left to right.
 
-    >>> figure = rows([Array([[1, 2], [3, 4]], "w", title="w"), "is the filter"])
+    Examples:
+        >>> figure = rows([Array([[1, 2], [3, 4]], "w", title="w"), "is the filter"])
     """
     gap = 0.3
     placed: list[tuple[float, float, Array | str]] = []

@@ -1,4 +1,4 @@
-"""One-channel convolution, computed by SciPy, differentiable by PyTorch to any order."""
+"""One-channel convolution by SciPy, differentiable by PyTorch to any order."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,19 +13,20 @@ from scipyconv.arguments import HALF, check_layer, check_not_traced, check_tenso
 
 
 class _Slide(Function):
-    """y[t] = b + sum_k w[k] x[t+k] or, in full, z[p] = sum_k w[k] x[p-k]: mutual derivatives."""
+    """y[t] = b + sum_k w[k] x[t+k] or, in full, z[p] = sum_k w[k] x[p-k]."""
 
     @staticmethod
     def forward(x: Tensor, w: Tensor, b: Tensor | None, full: bool) -> Tensor:
         if full:
             return _each_plane(convolve2d, x, w, "full")
-        y = _each_plane(correlate2d, x, w.conj(), "valid")  # SciPy conjugates w, torch does not
+        # SciPy conjugates the filter, torch does not: once more undoes it.
+        y = _each_plane(correlate2d, x, w.conj(), "valid")
         return y if b is None else y + b
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         x, w, b, ctx.full = inputs
-        ctx.save_for_backward(x, w)  # themselves, not copies: second derivatives need them
+        ctx.save_for_backward(x, w)  # themselves: second derivatives need them
         ctx.save_for_forward(x, w)
         ctx.bias_shape = None if b is None else b.shape
 
@@ -33,26 +34,32 @@ class _Slide(Function):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         x, w = ctx.saved_tensors
         need_x, need_w, need_b, _ = ctx.needs_input_grad
-        large, small = (g, x.conj()) if ctx.full else (x.conj(), g)
-        grad_x = _slide(g, w.conj(), None, not ctx.full).sum_to_size(x.shape) if need_x else None
-        grad_w = _slide(large, small, None, False).sum_to_size(w.shape) if need_w else None
-        grad_b = g.sum_to_size(ctx.bias_shape) if need_b else None
+        grad_x = grad_w = grad_b = None
+        if need_x:  # each slide is the other's derivative
+            grad_x = _slide(g, w.conj(), None, not ctx.full).sum_to_size(x.shape)
+        if need_w:
+            large, small = (g, x.conj()) if ctx.full else (x.conj(), g)
+            grad_w = _slide(large, small, None, False).sum_to_size(w.shape)
+        if need_b:
+            grad_b = g.sum_to_size(ctx.bias_shape)
         return grad_x, grad_w, grad_b, None
 
     @staticmethod
-    def jvp(ctx: Any, x_dot: Tensor, w_dot: Tensor, b_dot: Tensor | None, _: None) -> Tensor:
-        # torch switches forward mode off in here, and forward over forward would be zero, silently.
-        # Switched on, it would count x_dot and w_dot twice, were they not taken off x and w.
+    def jvp(ctx: Any, x_dot: Tensor, w_dot: Tensor, b_dot: Any, _: None) -> Tensor:
+        # torch switches forward mode off in here: forward over forward would be zero,
+        # silently. Switched on, x and w would bring their own tangents: take them off.
         with forward_ad._set_fwd_grad_enabled(True):
             x, w = (forward_ad.unpack_dual(t).primal for t in ctx.saved_tensors)
-            return _slide(x_dot, w, b_dot, ctx.full) + _slide(x, w_dot, None, ctx.full)
+            y_dot = _slide(x_dot, w, b_dot, ctx.full)
+            return y_dot + _slide(x, w_dot, None, ctx.full)
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Tensor, int]:
-        # In here w and b have batch dimensions too: what is mapped, or 1, just ahead of the planes.
+    def vmap(info: Any, in_dims: Any, *inputs: Any) -> tuple[Tensor, int]:
+        # What is mapped, or a 1, goes just ahead of the planes, of w and b as well.
         *tensors, full = inputs
-        tensors = [t if t is None else t.unsqueeze(-3) if d is None else t.movedim(d, -3)
-                   for t, d in zip(tensors, in_dims[:3], strict=True)]  # fmt: skip
+        for i, (t, d) in enumerate(zip(tensors, in_dims, strict=False)):
+            if t is not None:
+                tensors[i] = t.unsqueeze(-3) if d is None else t.movedim(d, -3)
         return _slide(*tensors, full).movedim(-3, 0), 0
 
 
@@ -62,21 +69,24 @@ _slide: Callable[..., Tensor] = _Slide.apply
 class ScipyConv2dFunction(_Slide):
     """Valid cross-correlation plus bias: y[t] = b + sum_k w[k] x[t+k].
 
-    `ScipyConv2dFunction.apply(input, filter, bias)` takes x (*, H, W), w (h, w) and b, which is
-    (1,), () or None, and returns y (*, H-h+1, W-w+1). For a cotangent g of y's shape,
-    dL/dx[p] = sum_k w[k] g[p-k], dL/dw[k] = sum_t g[t] x[t+k] and dL/db = sum_t g[t]; complex w
-    and x are conjugated there. All share one dtype: float16 or bfloat16 (computed in float32),
-    float32, float64, complex64, complex128, or, without gradients, uint8, int8 to int64.
+    `ScipyConv2dFunction.apply(input, filter, bias)` takes x (*, H, W), w (h, w) and b,
+    which is (1,), () or None, and returns y (*, H-h+1, W-w+1). For a cotangent g, of
+    y's shape, dL/dx[p] = sum_k w[k] g[p-k], dL/dw[k] = sum_t g[t] x[t+k] and
+    dL/db = sum_t g[t], with complex w and x conjugated. All share one dtype: float16 or
+    bfloat16 (computed in float32), float32, float64, complex64, complex128 or, without
+    gradients, uint8, int8 to int64.
 
-    >>> x = torch.tensor([[0.0, 1, 3], [2, 1, 2], [2, 1, 0]])
-    >>> ScipyConv2dFunction.apply(x, torch.tensor([[1.0, 2], [3, 4]]), torch.tensor([5.0]))
-    tensor([[17., 23.],
-            [19., 13.]])
+    Examples:
+        >>> x = torch.tensor([[0.0, 1, 3], [2, 1, 2], [2, 1, 0]])
+        >>> w, b = torch.tensor([[1.0, 2], [3, 4]]), torch.tensor([5.0])
+        >>> ScipyConv2dFunction.apply(x, w, b)
+        tensor([[17., 23.],
+                [19., 13.]])
     """
 
     @classmethod
     def apply(cls, input: Tensor, filter: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Check the arguments, as `scipyconv.arguments.check_tensors` says, and compute."""
+        """Check as `scipyconv.arguments.check_tensors` says, and compute."""
         check_tensors(input, filter, bias)
         dtype = torch.float32 if input.dtype in HALF else input.dtype
         b = None if bias is None else bias.to(dtype).reshape(1, 1)
@@ -86,17 +96,18 @@ class ScipyConv2dFunction(_Slide):
 class ScipyConv2d(nn.Module):
     """A layer that learns a `filter` (h, w) and, unless `bias=False`, a `bias` (1,).
 
-    It maps (*, H, W) to (*, H-h+1, W-w+1), as `ScipyConv2dFunction` does. What it refuses, and
-    with which error: `scipyconv.arguments.check_layer` and `check_tensors`.
+    It maps (*, H, W) to (*, H-h+1, W-w+1), as `ScipyConv2dFunction` does. What it
+    refuses: see `scipyconv.arguments.check_layer` and `check_tensors`.
 
-    >>> ScipyConv2d(2, 3)(torch.zeros(7, 4, 5)).shape
-    torch.Size([7, 3, 3])
+    Examples:
+        >>> ScipyConv2d(2, 3)(torch.zeros(7, 4, 5)).shape
+        torch.Size([7, 3, 3])
     """
 
     bias: nn.Parameter | None
 
     def __init__(self, filter_height: int, filter_width: int, bias: bool = True,
-                 device: Any = None, dtype: torch.dtype | None = None) -> None:  # fmt: skip
+                 device: Any = None, dtype: torch.dtype | None = None) -> None:
         super().__init__()
         check_layer(filter_height, filter_width, dtype)
         w = torch.empty(filter_height, filter_width, device=device, dtype=dtype)
@@ -105,7 +116,7 @@ class ScipyConv2d(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw filter and bias uniformly within 1/sqrt(fan-in), as `torch.nn.Conv2d` does."""
+        """Draw both uniformly within 1/sqrt(fan-in), as `torch.nn.Conv2d` does."""
         bound = self.filter.numel() ** -0.5
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -bound, bound)
@@ -116,19 +127,19 @@ class ScipyConv2d(nn.Module):
 
     def extra_repr(self) -> str:
         """Show the constructor's arguments."""
-        height, width = self.filter.shape
-        return f"filter_height={height}, filter_width={width}, bias={self.bias is not None}"
+        h, w = self.filter.shape
+        return f"filter_height={h}, filter_width={w}, bias={self.bias is not None}"
 
 
 def _each_plane(slide: Callable[..., Any], a: Tensor, b: Tensor, mode: str) -> Tensor:
-    """Let SciPy slide b's planes over a's; the dimensions ahead of the planes broadcast."""
+    """Let SciPy slide b's planes over a's; the dimensions ahead of them broadcast."""
     check_not_traced()
-    grow = 1 if mode == "full" else -1
-    height, width = (m + grow * (n - 1) for m, n in zip(a.shape[-2:], b.shape[-2:], strict=True))
+    sign = 1 if mode == "full" else -1
+    sides = zip(a.shape[-2:], b.shape[-2:], strict=True)
     batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    y = a.new_empty(*batch, height, width)
-    if y.untyped_storage().device.type != "meta":  # meta and fake tensors have no numbers
-        planes_a, planes_b = (t.expand(*batch, -1, -1).numpy(force=True) for t in (a, b))
+    y = a.new_empty(*batch, *(m + sign * (n - 1) for m, n in sides))
+    if y.untyped_storage().device.type != "meta":  # meta and fake tensors: no numbers
+        xs, ws = (t.expand(*batch, -1, -1).numpy(force=True) for t in (a, b))
         for i in np.ndindex(batch):
-            y.numpy()[i] = slide(planes_a[i], planes_b[i], mode)
+            y.numpy()[i] = slide(xs[i], ws[i], mode)
     return y
