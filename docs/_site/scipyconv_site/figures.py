@@ -4,6 +4,7 @@ A Markdown extension and not a MkDocs hook, so that whatever renders the Markdow
 The block stays an ordinary ``python`` fence: the tests run the very text that drew the figure.
 """
 
+import contextlib
 import hashlib
 import html
 import io
@@ -37,7 +38,8 @@ def closing_fence(lines: list[str], start: int) -> int:
 
 def run(code: str) -> list[Figure]:
     """Run a block as the tests run it, and return the figures that it leaves open."""
-    pages.run(code)
+    with contextlib.redirect_stderr(io.StringIO()):  # progress bars
+        pages.run(code)
     return [plt.figure(number) for number in plt.get_fignums()]
 
 
