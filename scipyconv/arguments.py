@@ -19,7 +19,9 @@ INTEGER = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 def check_tensors(input: Any, filter: Any, bias: Any) -> None:
-    """Check what a layer is applied to: `input` (*, H, W), `filter` (h, w), `bias` () or (1,).
+    """Check what a layer is applied to.
+
+    That is: `input` `(*, H, W)`, `filter` `(h, w)`, and `bias` `()` or `(1,)` or None.
 
     Raises:
         TypeError: an argument is not a tensor (`bias` may be None).

@@ -69,12 +69,12 @@ _slide: Callable[..., Tensor] = _Slide.apply
 class ScipyConv2dFunction(_Slide):
     """Valid cross-correlation plus bias: y[t] = b + sum_k w[k] x[t+k].
 
-    `ScipyConv2dFunction.apply(input, filter, bias)` takes x (*, H, W), w (h, w) and b,
-    which is (1,), () or None, and returns y (*, H-h+1, W-w+1). For a cotangent g, of
-    y's shape, dL/dx[p] = sum_k w[k] g[p-k], dL/dw[k] = sum_t g[t] x[t+k] and
-    dL/db = sum_t g[t], with complex w and x conjugated. All share one dtype: float16 or
-    bfloat16 (computed in float32), float32, float64, complex64, complex128 or, without
-    gradients, uint8, int8 to int64.
+    `apply(input, filter, bias)` takes x `(*, H, W)`, w `(h, w)` and b, which is `(1,)`,
+    `()` or None, and returns y `(*, H-h+1, W-w+1)`. For a cotangent g, of y's shape,
+    dL/dx[p] = sum_k w[k] g[p-k], dL/dw[k] = sum_t g[t] x[t+k] and dL/db = sum_t g[t],
+    with complex w and x conjugated. All share one dtype: float16 or bfloat16 (computed
+    in float32), float32, float64, complex64, complex128 or, without gradients, uint8,
+    int8 to int64.
 
     Examples:
         >>> x = torch.tensor([[0.0, 1, 3], [2, 1, 2], [2, 1, 0]])
@@ -94,9 +94,9 @@ class ScipyConv2dFunction(_Slide):
 
 
 class ScipyConv2d(nn.Module):
-    """A layer that learns a `filter` (h, w) and, unless `bias=False`, a `bias` (1,).
+    """A layer that learns a `filter` `(h, w)` and, unless told not to, a `bias` `(1,)`.
 
-    It maps (*, H, W) to (*, H-h+1, W-w+1), as `ScipyConv2dFunction` does. What it
+    It maps `(*, H, W)` to `(*, H-h+1, W-w+1)`, as `ScipyConv2dFunction` does. What it
     refuses: see `scipyconv.arguments.check_layer` and `check_tensors`.
 
     Examples:
@@ -107,7 +107,8 @@ class ScipyConv2d(nn.Module):
     bias: nn.Parameter | None
 
     def __init__(self, filter_height: int, filter_width: int, bias: bool = True,
-                 device: Any = None, dtype: torch.dtype | None = None) -> None:
+                 device: torch.device | str | None = None,
+                 dtype: torch.dtype | None = None) -> None:
         super().__init__()
         check_layer(filter_height, filter_width, dtype)
         w = torch.empty(filter_height, filter_width, device=device, dtype=dtype)
