@@ -29,7 +29,7 @@ COLOUR = {"x": "#2563d9", "w": "#936715", "y": "#154735", "b": "#154735", "g": "
 """The hue of each role on white. The site swaps these very values for its dark ones."""
 
 _CELL = 0.5  # inches
-_NUMBER, _LABEL, _TAP = 14, 13, 8.5  # points
+_NUMBER, _LABEL, _TAP = 14, 13, 9.5  # points
 
 
 def _hue(role: str) -> str:
