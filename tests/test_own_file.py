@@ -15,7 +15,7 @@ def test_the_page_includes_the_file():
 
 
 def test_what_the_page_explains_stands_in_the_file():
-    section = PAGE.split("### What each part is for")[1].split("## Exercises")[0]
+    section = PAGE.split("### What each part is for")[1].split("## Exercise")[0]
     leads = re.findall(r"^\*\*(.+?)\*\*", section, re.MULTILINE)
     names = [name for lead in leads for name in re.findall(r"`([^`]+)`", lead)]
     assert len(names) > 10
