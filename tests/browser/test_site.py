@@ -131,9 +131,12 @@ def test_the_copy_button_copies_a_block_as_it_was_run(
 
 def test_search_finds_a_page(context: BrowserContext, address: str) -> None:
     page = opened(context, address, "index.md")
-    page.locator(".md-search__input").fill("cotangent")
-    expect(page.locator(".md-search-result__link").first).to_be_visible()
-    expect(page.locator(".md-search-result__meta")).to_contain_text("matching document")
+    page.locator(".md-search__input").click()
+    result = page.locator(".md-search-result__meta")
+    expect(result).to_have_text("Type to start searching", timeout=20_000)  # the index has come
+    page.keyboard.type("cotangent")
+    expect(page.locator(".md-search-result__link").first).to_be_visible(timeout=20_000)
+    expect(result).to_contain_text("matching document")
 
 
 def test_the_scheme_can_be_switched(context: BrowserContext, address: str) -> None:
