@@ -25,7 +25,8 @@ def check_tensors(input: Any, filter: Any, bias: Any) -> None:
 
     Raises:
         TypeError: an argument is not a tensor (`bias` may be None).
-        NotImplementedError: a dtype that the layer does not compute in, such as bool.
+        NotImplementedError: a dtype that the layer does not compute in, such as bool, or a nested
+            tensor.
         RuntimeError: a tensor that is sparse or not in main memory, two devices, two dtypes, a
             wrong number of dimensions, a filter larger than the input, a bias of another size.
     """
@@ -35,7 +36,7 @@ def check_tensors(input: Any, filter: Any, bias: Any) -> None:
     for name, tensor in tensors.items():
         _check_type(name, tensor)
         _check_place(name, tensor)
-        _check_dtype(name, tensor.dtype, (*REAL, *COMPLEX, *INTEGER))
+    _check_dtype("input", input.dtype, (*REAL, *COMPLEX, *INTEGER))
     for name, tensor in tensors.items():
         _check_same(name, "device", tensor.device, input.device)
         _check_same(name, "dtype", tensor.dtype, input.dtype)
@@ -63,14 +64,15 @@ def check_not_traced() -> None:
     """Check that no graph is being recorded: SciPy's part would be missing in it.
 
     Raises:
-        NotImplementedError: inside torch.export or make_fx.
+        NotImplementedError: inside torch.export, torch.func.linearize or make_fx.
     """
     # Whoever traces has imported this; importing it here would cost half a second and sympy.
     proxies = sys.modules.get("torch.fx.experimental.proxy_tensor")
     if proxies is not None and proxies.get_proxy_mode() is not None:
         raise NotImplementedError(
             "the layer must not be traced into a graph, which cannot record what SciPy computes: "
-            "torch.export or make_fx is tracing it; call it as it is, or export torch.nn.Conv2d"
+            "torch.export, torch.func.linearize or make_fx is tracing it; call it as it is, or "
+            "export torch.nn.Conv2d"
         )
 
 
@@ -110,6 +112,11 @@ def _check_type(name: str, tensor: Any) -> None:
 
 
 def _check_place(name: str, tensor: torch.Tensor) -> None:
+    if tensor.is_nested:
+        raise NotImplementedError(
+            f"{name} must be a dense tensor: it is a nested one; "
+            f"pass each of {name}.unbind() by itself"
+        )
     if tensor.layout is not torch.strided:
         raise RuntimeError(
             f"{name} must be a dense tensor: its layout is {tensor.layout}; pass {name}.to_dense()"

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from scipy.signal import convolve2d, correlate2d
 from torch import Tensor, nn
@@ -41,7 +40,7 @@ class _Slide(Function):
             large, small = (g, x.conj()) if ctx.full else (x.conj(), g)
             grad_w = _slide(large, small, None, False).sum_to_size(w.shape)
         if need_b:
-            grad_b = g.sum_to_size(ctx.bias_shape)
+            grad_b = g.sum_to_size(ctx.bias_shape).clone()  # g itself, if one number
         return grad_x, grad_w, grad_b, None
 
     @staticmethod
@@ -72,9 +71,8 @@ class ScipyConv2dFunction(_Slide):
     `apply(input, filter, bias)` takes x `(*, H, W)`, w `(h, w)` and b, which is `(1,)`,
     `()` or None, and returns y `(*, H-h+1, W-w+1)`. For a cotangent g, of y's shape,
     dL/dx[p] = sum_k w[k] g[p-k], dL/dw[k] = sum_t g[t] x[t+k] and dL/db = sum_t g[t],
-    with complex w and x conjugated. All share one dtype: float16 or bfloat16 (computed
-    in float32), float32, float64, complex64, complex128 or, without gradients, uint8,
-    int8 to int64.
+    with complex w and x conjugated. One dtype for all: float16, bfloat16 (via float32),
+    float32, float64, complex64, complex128 or, without gradients, uint8, int8 to int64.
 
     Examples:
         >>> x = torch.tensor([[0.0, 1, 3], [2, 1, 2], [2, 1, 0]])
@@ -119,8 +117,9 @@ class ScipyConv2d(nn.Module):
     def reset_parameters(self) -> None:
         """Draw both uniformly within 1/sqrt(fan-in), as `torch.nn.Conv2d` does."""
         bound = self.filter.numel() ** -0.5
-        for parameter in self.parameters():
-            nn.init.uniform_(parameter, -bound, bound)
+        for parameter in (self.filter, self.bias):
+            if parameter is not None:
+                nn.init.uniform_(parameter, -bound, bound)
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply filter and bias to each plane of `input`."""
@@ -137,10 +136,10 @@ def _each_plane(slide: Callable[..., Any], a: Tensor, b: Tensor, mode: str) -> T
     check_not_traced()
     sign = 1 if mode == "full" else -1
     sides = zip(a.shape[-2:], b.shape[-2:], strict=True)
-    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    batch = torch.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     y = a.new_empty(*batch, *(m + sign * (n - 1) for m, n in sides))
     if y.untyped_storage().device.type != "meta":  # meta and fake tensors: no numbers
-        xs, ws = (t.expand(*batch, -1, -1).numpy(force=True) for t in (a, b))
-        for i in np.ndindex(batch):
-            y.numpy()[i] = slide(xs[i], ws[i], mode)
+        flat = (t.expand(*batch, -1, -1).reshape(-1, *t.shape[-2:]) for t in (a, b, y))
+        for x, w, out in zip(*(t.numpy(force=True) for t in flat), strict=True):
+            out[:] = slide(x, w, mode)  # out is a view: y is contiguous
     return y

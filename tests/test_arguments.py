@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.func import linearize
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from scipyconv import ScipyConv2d, ScipyConv2dFunction
@@ -78,10 +79,17 @@ BAD_TENSORS = {
         lambda: F.conv2d(x[None, None].bool(), w[None, None].bool()),
     ),
     "float8": (
-        (x, w.to(torch.float8_e5m2), b),
+        (x.to(torch.float8_e5m2), w.to(torch.float8_e5m2), None),
         NotImplementedError,
-        f"filter must be one of {DTYPES}: it is torch.float8_e5m2; pass filter.to(torch.float32)",
+        f"input must be one of {DTYPES}: it is torch.float8_e5m2; pass input.to(torch.float32)",
         lambda: F.conv2d(*(t[None, None].to(torch.float8_e5m2) for t in (x, w))),
+    ),
+    "filter of a dtype that is not computed in": (
+        (x, w.bool(), b),
+        RuntimeError,
+        "filter must have the input's dtype: filter has torch.bool, input has torch.float32; "
+        "pass filter.to(input.dtype), or convert a layer with layer.to(input.dtype)",
+        lambda: F.conv2d(x[None, None], w[None, None].bool(), b),
     ),
     "filter of another dtype": (
         (x, w.double(), b),
@@ -310,6 +318,18 @@ def test_tensors_without_numbers_have_the_same_door(case, kind):
     assert str(caught.value) == message
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+@pytest.mark.parametrize("layout", [torch.strided, torch.jagged], ids=str)
+def test_nested_tensors_are_refused(layout):
+    with pytest.raises(NotImplementedError) as caught:
+        ScipyConv2dFunction.apply(torch.nested.nested_tensor([x, x[:3]], layout=layout), w, b)
+    assert str(caught.value) == (
+        "input must be a dense tensor: it is a nested one; pass each of input.unbind() by itself"
+    )
+    with pytest.raises(NotImplementedError):
+        F.conv2d(torch.nested.nested_tensor([x[None, None]]), w[None, None], b)
+
+
 def test_vmap_does_not_hide_a_wrong_shape():
     """What vmap maps is no dimension of the filter's: the door counts the others."""
     with pytest.raises(RuntimeError, match=r"filter must have 2 dimensions.* \(1, 2, 3\)"):
@@ -352,6 +372,7 @@ def trace_the_function(mode):
 
 TRACES = {
     "torch.export": lambda: torch.export.export(ScipyConv2d(2, 3), (x,), strict=False),
+    "torch.func.linearize": lambda: linearize(lambda x: ScipyConv2dFunction.apply(x, w), x),
     "make_fx": lambda: trace_the_function("real"),
     "make_fx, fake": lambda: trace_the_function("fake"),
     "make_fx of the backward alone": trace_the_backward_alone,
@@ -365,5 +386,6 @@ def test_a_graph_without_numbers_is_refused(trace):
         TRACES[trace]()
     assert str(caught.value) == (
         "the layer must not be traced into a graph, which cannot record what SciPy computes: "
-        "torch.export or make_fx is tracing it; call it as it is, or export torch.nn.Conv2d"
+        "torch.export, torch.func.linearize or make_fx is tracing it; call it as it is, or "
+        "export torch.nn.Conv2d"
     )

@@ -120,7 +120,7 @@ LAYOUTS = {
     "from NumPy, reversed and copied": lambda: torch.from_numpy(np.eye(4, 5)[::-1].copy()).float(),
     "requires a gradient": lambda: torch.randn(4, 5, requires_grad=True),
     "a parameter": lambda: torch.nn.Parameter(torch.randn(4, 5)),
-    "read-only": lambda: torch.broadcast_to(torch.tensor(2.0), (4, 5)),
+    "one number in memory": lambda: torch.broadcast_to(torch.tensor(2.0), (4, 5)),
 }
 
 
@@ -143,6 +143,23 @@ def test_results_share_no_memory_with_arguments(dtype):
     y.zero_()
     assert x.all()
     assert w.all()
+
+
+def test_gradients_share_no_memory_with_the_cotangent():
+    """With an output of one number, its cotangent is the gradient of the bias: a copy of it."""
+    tensors, g = (random(2, 3), random(2, 3), random(1)), torch.ones(1, 1, dtype=torch.float64)
+    for gradient in torch.autograd.grad(apply(*tensors), tensors, g):
+        gradient.zero_()
+    assert g == 1
+
+
+def test_as_many_dimensions_as_torch_has():
+    x, w, b = random(*[1] * 62, 4, 5), random(2, 3), random(1)
+    g = torch.randn(*[1] * 62, 3, 3, dtype=torch.float64)
+    ours = output_and_gradients(apply, (x, w, b), g)
+    theirs = output_and_gradients(torch_conv2d, (x, w, b), g)
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 @pytest.mark.parametrize("batch", [(0,), (3, 0), (0, 2)], ids=str)
@@ -266,6 +283,19 @@ def test_reset_parameters():
         assert value.abs().max() <= 6**-0.5
 
 
+def test_reset_parameters_leaves_what_a_subclass_adds():
+    class Scaled(ScipyConv2d):
+        def __init__(self):
+            super().__init__(2, 3)
+            self.scale = torch.nn.Parameter(torch.ones(1))
+            self.norm = torch.nn.LayerNorm(3)
+
+    layer = Scaled()
+    layer.reset_parameters()
+    assert layer.scale == 1
+    assert torch.equal(layer.norm.weight, torch.ones(3))
+
+
 def test_device_and_dtype():
     layer = ScipyConv2d(2, 3, device="meta", dtype=torch.complex128)
     for parameter in layer.parameters():
@@ -308,7 +338,13 @@ def test_copies(twin_of, bias):
 
 def test_compile_falls_back_to_python():
     """Dynamo cannot look into SciPy: it breaks the graph there, and the numbers stay right."""
-    layer, x = ScipyConv2d(2, 3), torch.randn(4, 5)
+    model = torch.nn.Sequential(torch.nn.Tanh(), ScipyConv2d(2, 3), torch.nn.Tanh())
+    tensors, g = [torch.randn(4, 5, requires_grad=True), *model.parameters()], torch.randn(3, 3)
+
+    def run(model):
+        return output_and_gradients(lambda x, *_: model(x), tensors, g)
+
     with pytest.warns(UserWarning, match="Dynamo does not know how to trace"):
-        y = torch.compile(layer, backend="eager")(x)
-    assert torch.equal(y, layer(x))
+        compiled = run(torch.compile(model, backend="aot_eager"))
+    for one, other in zip(compiled, run(model), strict=True):
+        torch.testing.assert_close(one, other)
