@@ -29,6 +29,13 @@ def check_tensors(input: Any, filter: Any, bias: Any) -> None:
             tensor.
         RuntimeError: a tensor that is sparse or not in main memory, two devices, two dtypes, a
             wrong number of dimensions, a filter larger than the input, a bias of another size.
+
+    Examples:
+        >>> check_tensors(torch.zeros(4, 4), torch.zeros(5, 3), None)
+        Traceback (most recent call last):
+        ...
+        RuntimeError: filter must not be larger than the input: filter is 5 by 3, input is 4 by 4;
+        pass a smaller filter, or pad the input: torch.nn.functional.pad(input, (0, 0, 0, 1))
     """
     tensors = {"input": input, "filter": filter}
     if bias is not None:
@@ -53,6 +60,12 @@ def check_layer(filter_height: Any, filter_width: Any, dtype: Any) -> None:
         RuntimeError: a negative size, or a dtype that carries no gradient, such as int64.
         ValueError: a size of 0, which torch would accept, to fail when the layer is called.
         NotImplementedError: another dtype that the layer does not compute in.
+
+    Examples:
+        >>> check_layer(3, 0, None)
+        Traceback (most recent call last):
+        ...
+        ValueError: filter_width must be at least 1: it is 0; pass 3, say
     """
     _check_size("filter_height", filter_height)
     _check_size("filter_width", filter_width)
@@ -65,6 +78,13 @@ def check_not_traced() -> None:
 
     Raises:
         NotImplementedError: inside torch.export, torch.func.linearize or make_fx.
+
+    Examples:
+        >>> from torch.fx.experimental.proxy_tensor import make_fx
+        >>> make_fx(lambda: check_not_traced())()
+        Traceback (most recent call last):
+        ...
+        NotImplementedError: the layer must not be traced into a graph, ...
     """
     # Whoever traces has imported this; importing it here would cost half a second and sympy.
     proxies = sys.modules.get("torch.fx.experimental.proxy_tensor")
