@@ -125,6 +125,19 @@ def _bare(width: float, height: float) -> tuple[Figure, Axes]:
     return fig, ax
 
 
+def _words(ax: Axes, left: float, top: float, text: str, color: str, size: float) -> None:
+    """Write centred lines, each by itself: a browser's type is not as wide as matplotlib's."""
+    lines = text.split("\n")
+    for i, line in enumerate(lines):
+        ax.text(left, top + 0.45 * (i - (len(lines) - 1) / 2), line, color=color, ha="center",
+                va="center", fontsize=size)
+
+
+def _arrow(ax: Axes, start: Any, end: Any, role: str, width: float) -> None:
+    ax.add_patch(FancyArrowPatch(tuple(start), tuple(end), arrowstyle="-|>", mutation_scale=13,
+                                 color=_hue(role), lw=width, shrinkA=0, shrinkB=0))
+
+
 def place(*items: tuple[float, float, Array | str]) -> Figure:
     """Draw arrays and words where they are put.
 
@@ -138,8 +151,10 @@ def place(*items: tuple[float, float, Array | str]) -> Figure:
     for left, top, item in items:
         if isinstance(item, Array):
             item._draw(ax, left, top)
+        elif item == "\N{RIGHTWARDS ARROW}":
+            _arrow(ax, (left - 0.3, top), (left + 0.3, top), "plain", 1.2)
         else:
-            ax.text(left, top, item, color=INK, ha="center", va="center", fontsize=_NUMBER)
+            _words(ax, left, top, item, INK, _NUMBER)
     return fig
 
 
@@ -232,7 +247,7 @@ def diagram(
         ax.add_patch(FancyBboxPatch((corner[0], corner[1]), wide, high, fc=_tint(role),
                                     ec=_hue(role), boxstyle="round,pad=0,rounding_size=0.15"))
         column, row = middle(name)
-        ax.text(column, row, text, color=INK, ha="center", va="center", fontsize=_LABEL)
+        _words(ax, column, row, text, INK, _LABEL)
     pairs = {(start, end) for start, end, *_ in arrows}
     for start, end, label, role in arrows:
         a, b = middle(start), middle(end)
@@ -242,10 +257,7 @@ def diagram(
         offset = side * (0.2 if (end, start) in pairs else 0)
         reach = min(abs(wide / 2 / along[0]) if along[0] else np.inf,
                     abs(high / 2 / along[1]) if along[1] else np.inf) + 0.06
-        ax.add_patch(FancyArrowPatch(tuple(a + along * reach + offset),
-                                     tuple(b - along * reach + offset), arrowstyle="-|>",
-                                     mutation_scale=13, color=_hue(role), lw=1.6,
-                                     shrinkA=0, shrinkB=0))
+        _arrow(ax, a + along * reach + offset, b - along * reach + offset, role, 1.6)
         upright = abs(along[0]) > abs(along[1])
         at = (a + b) / 2 + offset + side * (0.26 if upright else 0.18)
         align = "center" if upright else ("left" if side[0] > 0 else "right")
@@ -270,18 +282,20 @@ def table(
     across = 0.17 * max(6, *(len(word) for heading in headings for word in heading)) + 0.3
     head = 0.45 * max(len(heading) for heading in headings) + 0.3
     fig, ax = _bare(label + across * len(columns), head + 0.8 * len(lines) + 0.1)
-    ax.text(0.1, head - 0.2, corner, color=MUTED, va="bottom", fontsize=12)
+    ax.text(0.1, head - 0.4, corner, color=MUTED, va="center", fontsize=12)
     for j, column in enumerate(columns):
-        ax.text(label + across * (j + 0.5), head - 0.2, column, color=INK, ha="center", va="bottom",
-                fontsize=12)
+        up = 0.4 + 0.225 * (len(headings[j]) - 1)
+        _words(ax, label + across * (j + 0.5), head - up, column, INK, 12)
+    for i in range(len(lines) + 1):
+        ax.axhline(head + 0.8 * i, color=MUTED, lw=0.6)
     for i, line in enumerate(lines):
         top = head + 0.8 * i
-        ax.plot([0, label + across * len(columns)], [top, top], color=MUTED, lw=0.6)
         ax.text(0.1, top + 0.4, line, color=INK, va="center", fontsize=12)
         for j in range(len(columns)):
             yes = truth[i, j]
             if yes:
-                ax.add_patch(Rectangle((label + across * j, top), across, 0.8, fc=_tint("x"), lw=0))
+                ax.add_patch(Rectangle((label + across * j, top), across, 0.8, fc=_tint("plain"),
+                                       lw=0))
             ax.text(label + across * (j + 0.5), top + 0.42, "\N{CHECK MARK}" if yes else "\u00d7",
-                    color=COLOUR["x"] if yes else MUTED, ha="center", va="center", fontsize=14)
+                    color=INK if yes else MUTED, ha="center", va="center", fontsize=14)
     return fig
