@@ -57,6 +57,17 @@ class Array:
         window: (row, column) of the window's top left cell.
         mark: (row, column) of each cell to set in a thick frame.
         digits: Decimals to show; 0 shows a number as short as it is.
+
+    Raises:
+        ValueError: a role that there is not.
+
+    Examples:
+        >>> Array([[0, 1, 3], [2, 1, 2]], "x", taps=[[1, 2]], window=(1, 0)).width
+        3.0
+        >>> Array([[1]], "z")
+        Traceback (most recent call last):
+        ...
+        ValueError: role must be one of x, w, y, b, g, plain, grad_x, grad_w or grad_b, got 'z'
     """
 
     values: npt.ArrayLike
@@ -144,6 +155,9 @@ def place(*items: tuple[float, float, Array | str]) -> Figure:
     Args:
         items: (left, top, what): in cells, from the top left, the corner of an array's cells or
             the middle of a word. A title needs 0.75 of a cell above its array.
+
+    Examples:
+        >>> figure = place((0.2, 0.2, Array([[1, 2]], "w")), (2.8, 0.7, "→"), (3.4, 0.7, "y"))
     """
     ends = [(left + item.width, top + item.height) if isinstance(item, Array) else (left, top)
             for left, top, item in items]
@@ -192,6 +206,9 @@ def images(pictures: Mapping[str, npt.ArrayLike], columns: int = 2, signed: bool
         columns: Pictures in a row.
         signed: Zero is mid-grey and the largest magnitude black or white, so that a negative
             response is seen and not clamped. Otherwise the scale runs from least to greatest.
+
+    Examples:
+        >>> figure = images({"a slope": [[-1, 0, 1]], "its negative": [[1, 0, -1]]})
     """
     arrays = {title: np.asarray(picture, dtype=float) for title, picture in pictures.items()}
     values = np.concatenate([array.ravel() for array in arrays.values()])
@@ -211,7 +228,12 @@ def images(pictures: Mapping[str, npt.ArrayLike], columns: int = 2, signed: bool
 
 
 def axes(xlabel: str, ylabel: str, log: bool = False, height: float = 3.6) -> tuple[Figure, Axes]:
-    """Make plain axes to plot on, both logarithmic if asked; plot in the hues of ``COLOUR``."""
+    """Make plain axes to plot on, both logarithmic if asked; plot in the hues of ``COLOUR``.
+
+    Examples:
+        >>> figure, ax = axes("step", "error", log=True)
+        >>> lines = ax.plot([1e-6, 1e-1], [1e-10, 1e-15], color=COLOUR["w"])
+    """
     fig, ax = plt.subplots(figsize=(6.4, height), layout="constrained")
     ax.spines[["top", "right"]].set_visible(False)
     ax.spines[["bottom", "left"]].set_color(MUTED)
@@ -232,6 +254,10 @@ def diagram(
     Args:
         boxes: Name to (column, row, text, role); a column is 3.6 cells wide, a row 2.1 high.
         arrows: (from, to, label, role); arrows both ways between two boxes run side by side.
+
+    Examples:
+        >>> boxes = {"x": (0, 0, "x", "x"), "y": (1, 0, "y", "y")}
+        >>> figure = diagram(boxes, [("x", "y", "forward", "y"), ("y", "x", "backward", "g")])
     """
     across, down, wide, high = 3.6, 2.1, 2.3, 1.1
     columns = max(box[0] for box in boxes.values()) + 1
@@ -268,13 +294,16 @@ def diagram(
 def table(
     lines: Sequence[str], columns: Sequence[str], cells: npt.ArrayLike, corner: str = ""
 ) -> Figure:
-    """Draw a table of yes and no.
+    r"""Draw a table of yes and no.
 
     Args:
         lines: A label for each row.
         columns: A heading for each column; a line break folds a long one.
         cells: Booleans, shape (lines, columns): yes is a filled tick, no an empty cross.
         corner: What the rows list, said above them.
+
+    Examples:
+        >>> figure = table(["no flip"], ["input\nalone", "all"], [[True, True]], "mistake")
     """
     truth = np.asarray(cells, dtype=bool)
     headings = [column.split("\n") for column in columns]
