@@ -9,6 +9,7 @@ import hashlib
 import html
 import io
 import re
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,17 +24,8 @@ from scipyconv import draw
 from scipyconv_site import pages
 
 CACHE = Path(".cache/figures")
-COMMENT = re.compile(r"^(?P<indent> *)<!-- figure: (?P<alt>.*?) -->$", re.DOTALL)
-FENCE = re.compile(r"^ *(`{3,})")
+FIGURE = "figure: "
 TYPE = "font-family: var(--figure-font)"
-
-
-def closing_fence(lines: list[str], start: int) -> int:
-    """The line that closes the fence that line `start` opens."""
-    opening = FENCE.match(lines[start])
-    assert opening is not None
-    ticks = opening[1]
-    return next(i for i in range(start + 1, len(lines)) if lines[i].strip() == ticks)
 
 
 def run(code: str) -> list[Figure]:
@@ -69,12 +61,18 @@ def to_svg(figure: Figure, alt: str, prefix: str) -> str:
     return re.sub(r">\s+<", "><", svg)
 
 
+@cache
+def drawn_by() -> str:
+    """All that draws a figure besides its block: our sources, and the libraries' versions."""
+    sources = sorted(Path(scipyconv.__file__).parent.rglob("*.py"))
+    sources += [Path(pages.__file__), Path(__file__)]
+    libraries = ("matplotlib", "numpy", "scipy", "torch", "scikit-learn")
+    return "\0".join([path.read_text("utf-8") for path in sources] + [*map(version, libraries)])
+
+
 def drawn(code: str, alt: str) -> str:
     """The figure element of a block, from the cache where nothing it depends on has changed."""
-    sources = sorted(Path(scipyconv.__file__).parent.rglob("*.py")) + [Path(__file__)]
-    state = [code, alt, *(path.read_text("utf-8") for path in sources),
-             *(version(name) for name in ("matplotlib", "numpy", "scipy", "torch", "scikit-learn"))]
-    key = hashlib.sha256("\0".join(state).encode()).hexdigest()[:16]
+    key = hashlib.sha256("\0".join([code, alt, drawn_by()]).encode()).hexdigest()[:16]
     kept = CACHE / f"{key}.html"
     if not kept.exists():
         figures = run(code)
@@ -90,30 +88,19 @@ class Figures(Preprocessor):
     """Put each figure below the fence that draws it."""
 
     def run(self, lines: list[str]) -> list[str]:
-        out: list[str] = []
-        i = 0
-        while i < len(lines):
-            start = i
-            if FENCE.match(lines[i]):
-                i = closing_fence(lines, i)
-            elif lines[i].lstrip().startswith("<!-- figure:"):
-                while "-->" not in lines[i]:
-                    i += 1
-                comment = COMMENT.match("\n".join(lines[start : i + 1]).rstrip())
-                if comment is None or lines[i + 1].strip() != "```python":
-                    raise ValueError(f"{lines[start].strip()}: a figure's comment stands right "
-                                     "above a fence of python")
-                start, i = i + 1, closing_fence(lines, i + 1)
-                indent = comment["indent"]
-                code = "\n".join(line.removeprefix(indent) for line in lines[start + 1 : i])
-                figure = drawn(code, " ".join(comment["alt"].split()))
-                out += lines[start : i + 1]
-                out += ["", indent + self.md.htmlStash.store(figure), ""]
-                i += 1
+        fences, comments = pages.read("\n".join(lines))
+        below = {fence.comment.line: fence for fence in fences if fence.comment}
+        for comment in reversed(comments):
+            if not comment.text.startswith(FIGURE):
                 continue
-            out += lines[start : i + 1]
-            i += 1
-        return out
+            fence = below.get(comment.line)
+            if fence is None or fence.info != "python":
+                raise ValueError(f"<!-- {comment.text} --> stands right above a fence of python")
+            alt = " ".join(comment.text.removeprefix(FIGURE).split())
+            figure = self.md.htmlStash.store(drawn(fence.code, alt))
+            lines[fence.end : fence.end] = ["", fence.indent + figure, ""]
+            del lines[comment.line - 1 : comment.end]  # its text is the figure's label now
+        return lines
 
 
 class FiguresExtension(Extension):
