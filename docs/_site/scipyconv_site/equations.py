@@ -28,8 +28,8 @@ def to_mathml(latex: str, display: str) -> ElementTree.Element:
     for table in math.iter("mtable"):
         for cell in table.iter("mtd"):
             if side := cell.attrib.pop("columnalign", None):
-                table.set("class", "aligned")  # Chromium knows the style, not the attribute
-                cell.set("style", f"text-align: {side}")
+                table.set("class", "aligned")  # Chromium ignores the attribute, the style sheet not
+                cell.set("class", side)
     return math
 
 
