@@ -9,6 +9,7 @@ import ast
 import re
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -104,17 +105,23 @@ def plain(code: str) -> str:
     return "\n".join(line.rstrip() for line in code.expandtabs(4).splitlines() if line.strip())
 
 
+@cache
+def package() -> tuple[list[str], set[str]]:
+    """The package's files, and all their lines."""
+    files = [plain(path.read_text("utf-8")) for path in (pages.ROOT / "scipyconv").rglob("*.py")]
+    return files, {line.strip() for file in files for line in file.splitlines()}
+
+
 def from_package(code: Code) -> bool:
     """Whether the block is part of the API's reference, or a whole file of the package.
 
     The one is made from the package's source, and its doctests run; the other the tests import.
     """
-    files = [plain(path.read_text("utf-8")) for path in (pages.ROOT / "scipyconv").rglob("*.py")]
+    files, lines = package()
     if code.language == "python" and plain(code.text) in files:
         return True
     if "doc-signature" in code.classes or {"mkdocstrings-source", "linenodiv"} <= code.classes:
         return True
-    lines = {line.strip() for file in files for line in file.splitlines()}
     known = {line.strip() for line in plain(code.text).splitlines()} <= lines
     source = "mkdocstrings-source" in code.classes
     doctest = "doc-contents" in code.classes and code.text.lstrip().startswith(">>>")
