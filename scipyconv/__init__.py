@@ -1,6 +1,7 @@
 """Convolution layers computed by SciPy, differentiated by hand, proven by gradcheck."""
 
+from scipyconv import convert, functional, nn
 from scipyconv.single_channel import ScipyConv2d, ScipyConv2dFunction
 
-__all__ = ["ScipyConv2d", "ScipyConv2dFunction"]
+__all__ = ["ScipyConv2d", "ScipyConv2dFunction", "convert", "functional", "nn"]
 __version__ = "0.1.0"

@@ -5,6 +5,7 @@ the argument, and says what is allowed, what came, and what to do.
 """
 
 import sys
+from collections.abc import Mapping
 from numbers import Integral
 from typing import Any
 
@@ -37,19 +38,55 @@ def check_tensors(input: Any, filter: Any, bias: Any) -> None:
         RuntimeError: filter must not be larger than the input: filter is 5 by 3, input is 4 by 4;
         pass a smaller filter, or pad the input: torch.nn.functional.pad(input, (0, 0, 0, 1))
     """
-    tensors = {"input": input, "filter": filter}
-    if bias is not None:
-        tensors["bias"] = bias
-    for name, tensor in tensors.items():
-        _check_type(name, tensor)
-        _check_place(name, tensor)
-    _check_dtype("input", input.dtype, (*REAL, *COMPLEX, *INTEGER))
-    for name, tensor in tensors.items():
-        _check_same(name, "device", tensor.device, input.device)
-        _check_same(name, "dtype", tensor.dtype, input.dtype)
+    tensors = {"input": input, "filter": filter, "bias": bias}
+    check_types(tensors)
+    check_alike(tensors, (*REAL, *COMPLEX, *INTEGER))
     _check_shapes(input.shape, filter.shape)
     if bias is not None:
         _check_bias_shape(bias.shape)
+
+
+def check_types(tensors: Mapping[str, Any]) -> None:
+    """Check that each is a tensor in main memory, or the bias None.
+
+    Raises:
+        TypeError: not a tensor.
+        NotImplementedError: a nested tensor.
+        RuntimeError: a sparse tensor, or one on a GPU.
+
+    Examples:
+        >>> check_types({"input": torch.zeros(4, 4), "filter": 3.0})
+        Traceback (most recent call last):
+        ...
+        TypeError: filter must be a torch.Tensor: its type is float; pass torch.tensor(filter)
+    """
+    for name, tensor in tensors.items():
+        if tensor is None and name == "bias":
+            continue
+        _check_type(name, tensor)
+        _check_place(name, tensor)
+
+
+def check_alike(tensors: Mapping[str, Any], dtypes: tuple[torch.dtype, ...]) -> None:
+    """Check that each tensor has the input's device and its dtype, one of `dtypes`.
+
+    Raises:
+        NotImplementedError: the input has another dtype.
+        RuntimeError: a tensor differs from the input.
+
+    Examples:
+        >>> check_alike({"input": torch.zeros(4, 4), "filter": torch.ones(2, 3).long()}, REAL)
+        Traceback (most recent call last):
+        ...
+        RuntimeError: filter must have the input's dtype: filter has torch.int64, input has
+        torch.float32; pass filter.to(input.dtype), or convert a layer with layer.to(input.dtype)
+    """
+    first = tensors["input"]
+    _check_dtype("input", first.dtype, dtypes)
+    for name, tensor in tensors.items():
+        if tensor is not None:
+            _check_same(name, "device", tensor.device, first.device)
+            _check_same(name, "dtype", tensor.dtype, first.dtype)
 
 
 def check_layer(filter_height: Any, filter_width: Any, dtype: Any) -> None:

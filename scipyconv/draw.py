@@ -53,9 +53,11 @@ class Array:
         values: Shape (rows, columns); a NaN is an empty cell with a dotted border.
         role: ``"x"``, ``"w"``, ``"y"``, ``"g"``, ``"grad_x"``, ``"grad_w"`` or ``"plain"``.
         title: A short line above the grid.
-        taps: A filter, shape (height, width), to lay over the cells as a window.
+        taps: A filter, shape (height, width), to lay over the cells as a window. A NaN is a gap, as
+            between the taps of a dilated filter.
         window: (row, column) of the window's top left cell.
         mark: (row, column) of each cell to set in a thick frame.
+        faint: (row, column) of each cell of a border: dotted, its number in grey.
         digits: Decimals to show; 0 shows a number as short as it is.
 
     Raises:
@@ -76,6 +78,7 @@ class Array:
     taps: npt.ArrayLike | None = None
     window: tuple[int, int] = (0, 0)
     mark: Iterable[tuple[int, int]] = ()
+    faint: Iterable[tuple[int, int]] = ()
     digits: int = 0
 
     def __post_init__(self) -> None:
@@ -96,15 +99,19 @@ class Array:
 
     def _draw(self, ax: Axes, left: float, top: float) -> None:
         hue, values = _hue(self.role), np.asarray(self.values)
-        columns = values.shape[1]
+        columns, faint_cells = values.shape[1], set(self.faint)
         left += (self.width - columns) / 2
         if self.title:
             ax.text(left + columns / 2, top - 0.22, self.title, color=INK, ha="center",
                     va="baseline", fontsize=_LABEL)
         for (row, column), value in np.ndenumerate(values):
             at = (left + column, top + row)
-            if np.isnan(value):
+            faint = (row, column) in faint_cells
+            if faint or np.isnan(value):
                 ax.add_patch(Rectangle(at, 1, 1, fill=False, ec=MUTED, lw=0.6, ls=":"))
+                if faint and not np.isnan(value):
+                    _words(ax, at[0] + 0.5, at[1] + 0.52, _number(value, self.digits), MUTED,
+                           _NUMBER)
                 continue
             ax.add_patch(Rectangle(at, 1, 1, fc=_tint(self.role), ec=hue, lw=0.8))
             if self.role.startswith("grad_"):
@@ -120,9 +127,15 @@ class Array:
 
     def _draw_window(self, ax: Axes, left: float, top: float, taps: npt.NDArray[Any]) -> None:
         left, top = left + self.window[1], top + self.window[0]
-        ax.add_patch(Rectangle((left, top), taps.shape[1], taps.shape[0], fill=False,
-                               ec=COLOUR["w"], lw=2.6, zorder=3))
+        frame: dict[str, Any] = {"fill": False, "ec": COLOUR["w"], "zorder": 3}
+        gaps = np.isnan(taps).any()
+        ax.add_patch(Rectangle((left, top), taps.shape[1], taps.shape[0],
+                               lw=0.8 if gaps else 2.6, **frame))
         for (row, column), tap in np.ndenumerate(taps):
+            if np.isnan(tap):
+                continue
+            if gaps:
+                ax.add_patch(Rectangle((left + column, top + row), 1, 1, lw=2.6, **frame))
             ax.text(left + column + 0.1, top + row + 0.11, _number(tap, self.digits),
                     color=COLOUR["w"], ha="left", va="top", fontsize=_TAP, fontweight="bold")
 

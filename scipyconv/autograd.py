@@ -1,0 +1,190 @@
+"""The three maps of one trilinear form, as one operator of PyTorch: each is the others' derivative.
+
+    T(x, w, y) = sum over n, o, c, t, k of  y[n, o, t] · w[o, c, k] · x[n, c, p],
+    p = stride·t + dilation·k - padding
+
+`contract("y", x, w)` is what T multiplies y by: the cross-correlation. `contract("x", w, y)` and
+`contract("w", x, y)` are the same for x and for w: the gradients, if y is the cotangent. T is
+linear in each, so each map is differentiated by the other two, to every order and in both modes.
+
+It is an operator of the dispatcher, and not an `autograd.Function` alone, because only that is
+mapped, traced, compiled, exported and differentiated forward over forward without a silent mistake.
+The names of PyTorch that begin with an underscore stand here and nowhere else in the package.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch._functorch.utils import enable_single_level_autograd_function
+from torch.autograd import forward_ad
+from torch.autograd.function import _SingleLevelFunction
+
+from scipyconv.engines import ENGINES
+
+#: The role of a result, and the roles of the two operands that it is made from.
+OPERANDS = {"y": "xw", "x": "wy", "w": "xy"}
+
+
+def contract(out: str, a: Tensor, b: Tensor, stride: Sequence[int], padding: Sequence[int],
+             dilation: Sequence[int], groups: int, size: Sequence[int], method: str) -> Tensor:
+    """Contract two of x, w and y to the third.
+
+    Args:
+        out: The result's role, `"y"`, `"x"` or `"w"`.
+        a: The first operand, its role and the second's as `OPERANDS` has them. x is
+            `(N, groups·C, P...)`, w is `(groups·O, C, K...)`, y is `(N, groups·O, T...)`.
+        b: The second operand, of the same dtype.
+        stride: One for each spatial dimension.
+        padding: Zeros before and after x, along each spatial dimension: two for each.
+        dilation: One for each spatial dimension.
+        groups: How many groups the channels are in.
+        size: The result's whole shape.
+        method: The engine's name.
+
+    Raises:
+        NotImplementedError: forward mode inside `torch.compile`, which would lose the tangent.
+
+    Examples:
+        >>> x, w = torch.tensor([[[0.0, 1, 3]]]), torch.tensor([[[1.0, 2]]])
+        >>> contract("y", x, w, [1], [0, 0], [1], 1, [1, 1, 2], "direct")
+        tensor([[[2., 7.]]])
+    """
+    if torch.compiler.is_compiling() and forward_ad._current_level >= 0:
+        raise NotImplementedError(
+            "forward mode must stay outside torch.compile, which would lose the tangent: call "
+            "torch.func.jvp, jacfwd or hessian on the function that is not compiled"
+        )
+    return _contract(out, a, b, list(stride), list(padding), list(dilation), groups, list(size),
+                     method)
+
+
+_library = torch.library.Library("scipyconv", "DEF")
+_library.define(
+    "contract(str out, Tensor a, Tensor b, SymInt[] stride, SymInt[] padding, SymInt[] dilation, "
+    "SymInt groups, SymInt[] size, str method) -> Tensor",
+    tags=(torch.Tag.pt2_compliant_tag,),
+)
+_contract: Callable[..., Tensor] = torch.ops.scipyconv.contract.default
+
+
+def _compute(out: str, a: Tensor, b: Tensor, stride: list[int], padding: list[int],
+             dilation: list[int], groups: int, size: list[int], method: str) -> Tensor:
+    """Let an engine do it, x in its border."""
+    engine, geometry = ENGINES[method], (stride, dilation, groups)
+    border = [(0, 0), (0, 0), *zip(padding[::2], padding[1::2], strict=True)]
+    a_, b_ = (t.detach().resolve_conj().resolve_neg().numpy() for t in (a, b))
+    with np.errstate(all="ignore"):  # infinities and NaN are results here, as in torch
+        if out == "x":
+            padded = [n + sum(pair) for n, pair in zip(size, border, strict=True)]
+            inside = [slice(pair[0], pair[0] + n) for n, pair in zip(size, border, strict=True)]
+            result = engine.input_gradient(b_, a_, padded, *geometry)[tuple(inside)]
+        else:
+            x = np.pad(a_, border) if any(padding) else a_
+            result = {"y": engine.correlate, "w": engine.weight_gradient}[out](
+                x, b_, size, *geometry)
+    return torch.from_numpy(np.ascontiguousarray(result))
+
+
+class _Contract(_SingleLevelFunction):
+    """One level of autograd; the dispatcher brings the levels."""
+
+    @staticmethod
+    def forward(*args: Any) -> Tensor:
+        # Without both enablers, derivatives of mixed order would be zero, silently.
+        with torch.enable_grad(), forward_ad._set_fwd_grad_enabled(True), \
+                torch._C._AutoDispatchBelowAutograd():
+            return _contract(*args)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.out, a, b, *ctx.geometry, ctx.size, ctx.method = inputs
+        ctx.save_for_backward(a, b)
+        ctx.save_for_forward(a, b)
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
+        saved, roles = ctx.saved_tensors, OPERANDS[ctx.out]
+
+        def gradient(i: int) -> Tensor | None:
+            if not ctx.needs_input_grad[1 + i]:
+                return None
+            known = {ctx.out: cotangent, roles[1 - i]: saved[1 - i].conj()}
+            operands = (known[role] for role in OPERANDS[roles[i]])
+            return _contract(roles[i], *operands, *ctx.geometry, saved[i].shape, ctx.method)
+
+        return None, gradient(0), gradient(1), None, None, None, None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, _: None, a_dot: Tensor | None, b_dot: Tensor | None, *__: None) -> Tensor:
+        # PyTorch switches forward mode off in here, and forward over forward would be zero,
+        # silently. Switched on, a and b would bring their own tangents: take them off.
+        with forward_ad._set_fwd_grad_enabled(True):
+            a, b = (forward_ad.unpack_dual(t).primal for t in ctx.saved_tensors)
+            y_dot = [_contract(ctx.out, *pair, *ctx.geometry, ctx.size, ctx.method)
+                     for pair in ((a_dot, b), (a, b_dot)) if None not in pair]
+            return sum(y_dot[1:], start=y_dot[0])
+
+
+_apply: Callable[..., Tensor] = _Contract.apply  # type: ignore[attr-defined]
+
+
+def _differentiable(*args: Any) -> Tensor:
+    with enable_single_level_autograd_function():
+        return _apply(*args)
+
+
+# Each array's axes as letters: g is the group, o and c are counted inside of it.
+_AXES = {"x": ("n", "gc"), "w": ("go", "c"), "y": ("n", "go")}
+#: Two arrays share the letter n, o or c; all three share g.
+_SHARED = {"xy": "n", "wy": "o", "wx": "c", "wxy": "g"}
+
+
+def _vmap(info: Any, in_dims: Any, out: str, a: Tensor, b: Tensor, stride: list[int],
+          padding: list[int], dilation: list[int], groups: int, size: list[int],
+          method: str) -> tuple[Tensor, int]:
+    """Let the mapped dimension join the letter that exactly the mapped arrays share.
+
+    The result is mapped as well. So the dimension joins the batch if the weight is not mapped, the
+    outputs or channels of a group if one of x and y is not, and otherwise the groups.
+    """
+    count, roles = info.batch_size, OPERANDS[out]
+    operands = dict(zip(roles, (a, b), strict=True))
+    mapped = {role: dim for role, dim in zip(roles, in_dims[1:3], strict=True) if dim is not None}
+    letter = _SHARED["".join(sorted([out, *mapped]))]
+    for role, dim in mapped.items():
+        operands[role] = _join(operands[role].movedim(dim, 0), role, letter, groups)
+    axis, _ = _place(out, letter, groups)
+    whole = [n * count if i == axis else n for i, n in enumerate(size)]
+    many = groups * count if letter == "g" else groups
+    result = _contract(out, *operands.values(), stride, padding, dilation, many, whole, method)
+    return _split(result, out, letter, groups, count), 0
+
+
+def _place(role: str, letter: str, groups: int) -> tuple[int, int]:
+    """The axis that a letter is on, and how many rows of it stand outside the letter."""
+    axis = next(i for i, letters in enumerate(_AXES[role]) if letter in letters)
+    return axis, groups if _AXES[role][axis].index(letter) else 1
+
+
+def _join(t: Tensor, role: str, letter: str, groups: int) -> Tensor:
+    """Put the first dimension of t just outside of a letter, on the same axis."""
+    axis, outside = _place(role, letter, groups)
+    t = t.unflatten(axis + 1, (outside, t.shape[axis + 1] // outside))
+    return t.movedim(0, axis + 1).flatten(axis, axis + 2)
+
+
+def _split(t: Tensor, role: str, letter: str, groups: int, count: int) -> Tensor:
+    """Undo `_join`: take the dimension out of the axis and put it first."""
+    axis, outside = _place(role, letter, groups)
+    t = t.unflatten(axis, (outside, count, t.shape[axis] // (outside * count)))
+    return t.movedim(axis + 1, 0).flatten(axis + 1, axis + 2)
+
+
+_library.impl("contract", _compute, "CPU")
+_library.impl("contract", _differentiable, "Autograd")
+torch.library.register_fake("scipyconv::contract", lambda out, a, b, *geometry: a.new_empty(
+    geometry[-2]), lib=_library)
+torch.library.register_vmap("scipyconv::contract", _vmap, lib=_library)

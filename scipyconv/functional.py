@@ -1,0 +1,262 @@
+"""`torch.nn.functional`'s six convolutions, computed by SciPy: same names, arguments and defaults.
+
+One argument is added, by keyword: `method`, the engine. `padding` also takes a pair (before, after)
+for each dimension, and `"same"` goes with any stride.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scipyconv import geometry
+from scipyconv.arguments import COMPLEX, INTEGER, REAL, check_alike, check_types
+from scipyconv.autograd import contract
+from scipyconv.engines import ENGINES
+from scipyconv.geometry import Padding, Pairs
+from scipyconv.padding import fold_back, pad
+
+__all__ = ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
+
+Integers = int | Sequence[int]
+
+DTYPES = (*REAL, torch.complex32, *COMPLEX, *INTEGER)
+#: What a half-precision dtype is computed in; the result is rounded once.
+_WIDE = {torch.float16: torch.float32, torch.bfloat16: torch.float32,
+         torch.complex32: torch.complex64}
+
+
+def conv1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Integers = 1,
+           padding: str | Padding = 0, dilation: Integers = 1, groups: int = 1, *,
+           method: str = "direct") -> Tensor:
+    """Cross-correlate along one dimension, as [torch.nn.functional.conv1d][] does.
+
+    As `conv2d`, with `input` `(N, C, L)` or `(C, L)` and `weight` `(O, C / groups, k)`.
+
+    Examples:
+        >>> x, w = torch.tensor([[0.0, 1, 3, 2, 4]]), torch.tensor([[[1.0, 2]]])
+        >>> conv1d(x, w, stride=2)
+        tensor([[2., 7.]])
+        >>> conv1d(x, w, padding=((1, 0),))
+        tensor([[ 0.,  2.,  7.,  7., 10.]])
+    """
+    return convolve(1, input, weight, bias, stride, padding, dilation, groups, method)
+
+
+def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Integers = 1,
+           padding: str | Padding = 0, dilation: Integers = 1, groups: int = 1, *,
+           method: str = "direct") -> Tensor:
+    """Cross-correlate along two dimensions, as [torch.nn.functional.conv2d][] does.
+
+    y[n, o, t] = b[o] + the sum over c and k of w[o, c, k] x[n, c, stride t + dilation k - before].
+
+    Args:
+        input: x, `(N, C, H, W)` or `(C, H, W)`.
+        weight: w, `(O, C / groups, h, w)`.
+        bias: b, `(O,)`, or None.
+        stride: From one window to the next.
+        padding: Zeros around the input: an int, one for each dimension, a pair (before, after) for
+            each dimension, `"valid"` for none, or `"same"` for an output of size n / stride,
+            rounded up.
+        dilation: From one tap to the next.
+        groups: How many groups of channels see only each other.
+        method: The engine that computes it, and all its derivatives: `"direct"`.
+
+    Returns:
+        y, `(N, O, T, U)` or `(O, T, U)`, with (n + before + after - dilation (taps - 1) - 1) //
+        stride + 1 along each dimension. Its dtype is the input's, or autocast's.
+
+    Raises:
+        TypeError: an argument of another type.
+        RuntimeError: shapes, dtypes, devices or numbers that do not fit together.
+        NotImplementedError: a dtype that is not computed in, such as bool, or a nested tensor.
+        ValueError: a `method` that there is not.
+
+    Examples:
+        >>> x = torch.tensor([[[0.0, 1, 3], [2, 1, 2], [2, 1, 0]]])
+        >>> w, b = torch.tensor([[[[1.0, 2], [3, 4]]]]), torch.tensor([5.0])
+        >>> conv2d(x, w, b)
+        tensor([[[17., 23.],
+                 [19., 13.]]])
+        >>> conv2d(x, w, stride=2, padding="same").shape
+        torch.Size([1, 2, 2])
+    """
+    return convolve(2, input, weight, bias, stride, padding, dilation, groups, method)
+
+
+def conv3d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Integers = 1,
+           padding: str | Padding = 0, dilation: Integers = 1, groups: int = 1, *,
+           method: str = "direct") -> Tensor:
+    """Cross-correlate along three dimensions, as [torch.nn.functional.conv3d][] does.
+
+    As `conv2d`, with `input` `(N, C, D, H, W)` or `(C, D, H, W)` and `weight`
+    `(O, C / groups, d, h, w)`.
+
+    Examples:
+        >>> conv3d(torch.ones(1, 2, 3, 4), torch.ones(5, 1, 1, 2, 3))[0]
+        tensor([[[6., 6.],
+                 [6., 6.]],
+                [[6., 6.],
+                 [6., 6.]]])
+    """
+    return convolve(3, input, weight, bias, stride, padding, dilation, groups, method)
+
+
+def conv_transpose1d(input: Tensor, weight: Tensor, bias: Tensor | None = None,
+                     stride: Integers = 1, padding: Padding = 0, output_padding: Integers = 0,
+                     groups: int = 1, dilation: Integers = 1, *, method: str = "direct") -> Tensor:
+    """Apply the adjoint of `conv1d`, as [torch.nn.functional.conv_transpose1d][] does.
+
+    As `conv_transpose2d`, with `input` `(N, C, L)` or `(C, L)` and `weight` `(C, O / groups, k)`.
+
+    Examples:
+        >>> g, w = torch.tensor([[2.0, 7]]), torch.tensor([[[1.0, 2]]])
+        >>> conv_transpose1d(g, w, stride=2, output_padding=1)
+        tensor([[ 2.,  4.,  7., 14.,  0.]])
+    """
+    return transpose(1, input, weight, bias, stride, padding, output_padding, groups, dilation,
+                     method)
+
+
+def conv_transpose2d(input: Tensor, weight: Tensor, bias: Tensor | None = None,
+                     stride: Integers = 1, padding: Padding = 0, output_padding: Integers = 0,
+                     groups: int = 1, dilation: Integers = 1, *, method: str = "direct") -> Tensor:
+    """Apply the adjoint of `conv2d`, as [torch.nn.functional.conv_transpose2d][] does.
+
+    Each number of the input stamps the kernel into the output: y[n, o, p] = b[o] + the sum over c,
+    t and k with p = stride t + dilation k - before of w[c, o, k] x[n, c, t].
+
+    Args:
+        input: x, `(N, C, H, W)` or `(C, H, W)`.
+        weight: w, `(C, O / groups, h, w)`.
+        bias: b, `(O,)`, or None.
+        stride: From one stamp to the next.
+        padding: What is cut off around the output: an int, one for each dimension, or a pair
+            (before, after) for each dimension.
+        output_padding: How many more rows and columns the output has at its end.
+        groups: How many groups of channels see only each other.
+        dilation: From one tap to the next.
+        method: The engine that computes it, and all its derivatives: `"direct"`.
+
+    Returns:
+        y, `(N, O, P, Q)` or `(O, P, Q)`, with (n - 1) stride + dilation (taps - 1) + 1 - before -
+        after + output_padding along each dimension. Its dtype is the input's, or autocast's.
+
+    Raises:
+        TypeError: an argument of another type.
+        RuntimeError: shapes, dtypes, devices or numbers that do not fit together.
+        NotImplementedError: a dtype that is not computed in, such as bool, or a nested tensor.
+        ValueError: a `method` that there is not.
+
+    Examples:
+        >>> g, w = torch.tensor([[[2.0, 3], [-2, -1]]]), torch.tensor([[[[1.0, 2], [3, 4]]]])
+        >>> conv_transpose2d(g, w)
+        tensor([[[  2.,   7.,   6.],
+                 [  4.,  12.,  10.],
+                 [ -6., -11.,  -4.]]])
+    """
+    return transpose(2, input, weight, bias, stride, padding, output_padding, groups, dilation,
+                     method)
+
+
+def conv_transpose3d(input: Tensor, weight: Tensor, bias: Tensor | None = None,
+                     stride: Integers = 1, padding: Padding = 0, output_padding: Integers = 0,
+                     groups: int = 1, dilation: Integers = 1, *, method: str = "direct") -> Tensor:
+    """Apply the adjoint of `conv3d`, as [torch.nn.functional.conv_transpose3d][] does.
+
+    As `conv_transpose2d`, with `input` `(N, C, D, H, W)` or `(C, D, H, W)` and `weight`
+    `(C, O / groups, d, h, w)`.
+
+    Examples:
+        >>> conv_transpose3d(torch.ones(1, 1, 1, 2), torch.ones(1, 5, 1, 2, 3)).shape
+        torch.Size([5, 1, 2, 4])
+    """
+    return transpose(3, input, weight, bias, stride, padding, output_padding, groups, dilation,
+                     method)
+
+
+def convolve(dims: int, input: Any, weight: Any, bias: Any, stride: Any, padding: Any,
+             dilation: Any, groups: Any, method: Any, mode: str = "zeros") -> Tensor:
+    """Check and compute a convolution of so many spatial dimensions, in any padding mode."""
+    x, w, b = _operands(input, weight, bias, method)
+    geo = geometry.convolution(dims, x.shape, w.shape, None if b is None else b.shape, stride,
+                               padding, dilation, groups)
+    dtype, unbatched = x.dtype, x.ndim == dims + 1
+    x, w, b = _widened(x.unsqueeze(0) if unbatched else x), _widened(w), _widened(b)
+    zeros = geo.padding
+    if mode != "zeros":
+        x, zeros = pad(x, geo.padding, mode), ((0, 0),) * dims
+    size = (x.shape[0], w.shape[0], *geo.size)
+    y = contract("y", x, w, geo.stride, _flat(zeros), geo.dilation, geo.groups, size, method)
+    return _finished(y, b, dtype, unbatched)
+
+
+def transpose(dims: int, input: Any, weight: Any, bias: Any, stride: Any, padding: Any,
+              output_padding: Any, groups: Any, dilation: Any, method: Any,
+              mode: str = "zeros") -> Tensor:
+    """Check and compute the adjoint of a convolution, its padding mode's adjoint included."""
+    g, w, b = _operands(input, weight, bias, method)
+    geo = geometry.transposed(dims, g.shape, w.shape, None if b is None else b.shape, stride,
+                              padding, output_padding, groups, dilation)
+    dtype, unbatched = g.dtype, g.ndim == dims + 1
+    g, w, b = _widened(g.unsqueeze(0) if unbatched else g), _widened(w), _widened(b)
+    zeros, size = geo.padding, geo.size
+    if mode != "zeros":  # with the border, which is folded back onto what it copies
+        zeros = ((0, 0),) * dims
+        size = tuple(n + sum(pair) for n, pair in zip(geo.size, geo.padding, strict=True))
+    size = (g.shape[0], w.shape[1] * geo.groups, *size)
+    y = contract("x", w, g, geo.stride, _flat(zeros), geo.dilation, geo.groups, size, method)
+    if mode != "zeros":
+        y = fold_back(y, geo.padding, mode)
+    return _finished(y, b, dtype, unbatched)
+
+
+def check_method(method: Any) -> None:
+    """Check that there is such an engine.
+
+    Examples:
+        >>> check_method("fft")
+        Traceback (most recent call last):
+        ...
+        ValueError: method must be 'direct': it is 'fft'; pass method='direct'
+    """
+    if not isinstance(method, str) or method not in ENGINES:
+        raise ValueError(
+            f"method must be {' or '.join(map(repr, ENGINES))}: it is {method!r}; "
+            f"pass method={next(iter(ENGINES))!r}"
+        )
+
+
+def _operands(input: Any, weight: Any, bias: Any, method: Any) -> list[Any]:
+    """The three tensors, checked, in autocast's dtype where it is on."""
+    check_method(method)
+    tensors = {"input": input, "weight": weight, "bias": bias}
+    check_types(tensors)
+    if torch.is_autocast_enabled("cpu"):
+        tensors = {name: _autocast(tensor) for name, tensor in tensors.items()}
+    check_alike(tensors, DTYPES)
+    return list(tensors.values())
+
+
+def _autocast(tensor: Tensor | None) -> Tensor | None:
+    """As torch does for its convolutions: double precision and complex numbers stay."""
+    if tensor is None or not tensor.is_floating_point() or tensor.dtype is torch.float64:
+        return tensor
+    return tensor.to(torch.get_autocast_dtype("cpu"))
+
+
+def _widened(tensor: Any) -> Any:
+    return tensor if tensor is None else tensor.to(_WIDE.get(tensor.dtype, tensor.dtype))
+
+
+def _flat(padding: Pairs) -> list[int]:
+    return [zeros for pair in padding for zeros in pair]
+
+
+def _finished(y: Tensor, b: Tensor | None, dtype: torch.dtype, unbatched: bool) -> Tensor:
+    """Add the bias, round, and take the batch off that was put on."""
+    if b is not None:
+        y = y + b.reshape(-1, *[1] * (y.ndim - 2))
+    y = y.to(dtype)
+    return y.squeeze(0) if unbatched else y
