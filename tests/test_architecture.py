@@ -1,0 +1,72 @@
+"""Who imports whom in the package: one direction, from the layers down to the geometry."""
+
+import ast
+from pathlib import Path
+
+import scipyconv
+
+PACKAGE = Path(scipyconv.__file__).parent
+
+#: What each module may import of the package itself, and nothing else.
+MAY_IMPORT = {
+    "__init__": {"convert", "functional", "nn", "single_channel"},
+    "__main__": {"__init__"},
+    "arguments": set(),
+    "autograd": {"engines"},
+    "convert": {"functional", "nn"},
+    "draw": set(),
+    "engines": {"engines.direct"},
+    "engines.direct": set(),
+    "functional": {"arguments", "autograd", "engines", "geometry", "padding"},
+    "geometry": set(),
+    "nn": {"functional", "geometry", "padding"},
+    "padding": {"geometry"},
+    "single_channel": {"arguments"},
+}
+
+
+def imported(path):
+    """The modules of the package that a file imports, wherever it does so."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "scipyconv":
+                found.add(module_of(parts[1:]))
+    return found
+
+
+def module_of(parts):
+    """The longest beginning of a dotted name that is a module."""
+    while parts:
+        path = PACKAGE.joinpath(*parts)
+        if path.is_dir() or path.with_suffix(".py").exists():
+            return ".".join(parts)
+        parts = parts[:-1]
+    return "__init__"
+
+
+def test_every_module_imports_what_it_may():
+    modules = {}
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+        modules[name] = imported(path)
+    assert modules == MAY_IMPORT
+
+
+def test_no_private_name_of_torch_but_in_autograd():
+    """`autograd.py` alone may depend on what torch may change without a word."""
+    for path in PACKAGE.rglob("*.py"):
+        if path.name in ("autograd.py", "single_channel.py"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            text = ast.unparse(node) if isinstance(node, ast.Attribute) else ""
+            private = text.startswith("torch.") and "._" in text
+            assert not private or text == "torch.nn.modules.conv._ConvNd", f"{path.name}: {text}"
