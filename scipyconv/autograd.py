@@ -88,6 +88,12 @@ def _compute(out: str, a: Tensor, b: Tensor, stride: list[int], padding: list[in
     return torch.from_numpy(np.ascontiguousarray(result))
 
 
+def _shape(out: str, a: Tensor, b: Tensor, *geometry: Any) -> Tensor:
+    """What meta and fake tensors have for numbers: nothing, in the result's shape."""
+    *_, size, _ = geometry
+    return a.new_empty(size)
+
+
 class _Contract(_SingleLevelFunction):
     """One level of autograd; the dispatcher brings the levels."""
 
@@ -185,6 +191,5 @@ def _split(t: Tensor, role: str, letter: str, groups: int, count: int) -> Tensor
 
 _library.impl("contract", _compute, "CPU")
 _library.impl("contract", _differentiable, "Autograd")
-torch.library.register_fake("scipyconv::contract", lambda out, a, b, *geometry: a.new_empty(
-    geometry[-2]), lib=_library)
+_library.impl("contract", _shape, "Meta")
 torch.library.register_vmap("scipyconv::contract", _vmap, lib=_library)

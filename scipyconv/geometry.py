@@ -59,10 +59,8 @@ def convolution(dims: int, input: Sequence[int], weight: Sequence[int], bias: Se
     groups = check_groups(groups)
     check_dimensions(dims, input, weight, "(out_channels, in_channels / groups, {})")
     n, taps = input[-dims:], weight[2:]
-    if isinstance(padding, str):
-        padding = named_padding(padding, n, taps, stride, dilation)
-    else:
-        padding = pairs(padding, dims)
+    zeros = (named_padding(padding, n, taps, stride, dilation) if isinstance(padding, str)
+             else pairs(padding, dims))
     if weight[0] < 1 or weight[0] % groups:
         raise RuntimeError(
             f"weight must have out_channels, its dimension 0, in groups of equal size, at least "
@@ -72,9 +70,10 @@ def convolution(dims: int, input: Sequence[int], weight: Sequence[int], bias: Se
     check_channels(input, dims, weight[1] * groups, f"weight.shape[1] times groups, "
                    f"{weight[1]} times {groups}")
     check_bias(bias, weight[0])
+    check_not_empty(dims, input)
     span = tuple(d * (k - 1) + 1 for d, k in zip(dilation, taps, strict=True))
-    for i, (length, pair, reach) in enumerate(zip(n, padding, span, strict=True)):
-        if length + sum(pair) < reach:
+    for i, (length, pair, reach) in enumerate(zip(n, zeros, span, strict=True)):
+        if padding != "same" and length + sum(pair) < reach:
             raise RuntimeError(
                 f"weight must not reach further than the padded input: along dimension {i} its "
                 f"kernel of {taps[i]}, with dilation {dilation[i]}, spans {reach}, and the input "
@@ -82,8 +81,10 @@ def convolution(dims: int, input: Sequence[int], weight: Sequence[int], bias: Se
                 f"padding={-(-(reach - length) // 2)}, say, or a smaller weight"
             )
     size = tuple((m + sum(pair) - r) // s + 1
-                 for m, pair, r, s in zip(n, padding, span, stride, strict=True))
-    return Geometry(stride, padding, dilation, groups, size)
+                 for m, pair, r, s in zip(n, zeros, span, stride, strict=True))
+    if padding == "same":  # the same numbers, and fewer conditions where sizes are symbols
+        size = tuple(-(-m // s) for m, s in zip(n, stride, strict=True))
+    return Geometry(stride, zeros, dilation, groups, size)
 
 
 def transposed(dims: int, input: Sequence[int], weight: Sequence[int], bias: Sequence[int] | None,
@@ -128,12 +129,7 @@ def transposed(dims: int, input: Sequence[int], weight: Sequence[int], bias: Seq
     check_channels(input, dims, weight[0], f"weight.shape[0], {weight[0]}")
     check_bias(bias, weight[1] * groups)
     check_output_padding(added, stride, dilation)
-    for i, n in enumerate(input[-dims:]):
-        if n < 1:
-            raise RuntimeError(
-                f"input must not be empty along dimension {i}: its shape is {_shown(input)}; "
-                f"pass at least one element"
-            )
+    check_not_empty(dims, input)
     size = tuple(
         (n - 1) * s + d * (k - 1) + 1 - sum(pair) + extra for n, k, s, pair, d, extra in
         zip(input[-dims:], weight[2:], stride, padding, dilation, added, strict=True)
@@ -367,6 +363,19 @@ def check_channels(input: Sequence[int], dims: int, wanted: int, because: str) -
             f"input must have {wanted} channels, {because}: it has {input[-dims - 1]}, its shape "
             f"is {_shown(input)}; pass an input of {wanted} channels, or another weight or groups"
         )
+
+
+def check_not_empty(dims: int, input: Sequence[int]) -> None:
+    """Check that the input has at least one element along each spatial dimension.
+
+    As in torch, an empty batch may have empty samples.
+    """
+    for i, n in enumerate(input[-dims:]):
+        if n < 1 and 0 not in input[:-dims]:
+            raise RuntimeError(
+                f"input must not be empty along dimension {i}: its shape is {_shown(input)}; "
+                f"pass at least one element"
+            )
 
 
 def check_bias(bias: Sequence[int] | None, channels: int) -> None:

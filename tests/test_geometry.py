@@ -65,7 +65,7 @@ ALONE = {
         ({"dilation": 5}, "weight"),
         ({"input": X[:, :, :2]}, "weight"),
         ({"input": X[:, :, :2, :2]}, "weight"),
-        ({"input": X[:, :, :0]}, "weight"),
+        ({"input": X[:, :, :0]}, "input"),
         ({"input": X[:0, :, :2]}, "weight"),
         ({"weight": torch.randn(6, 3, 3, 3)}, "input"),
         ({"weight": torch.randn(6, 4, 0, 3)}, "weight"),
