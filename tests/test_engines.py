@@ -143,6 +143,19 @@ def test_direct_rounds_single_precision_once():
                                   wide.astype(np.float32))
 
 
+@pytest.mark.parametrize("missing", "xwy")
+@pytest.mark.parametrize("channels", [(0, 2, 3, 1), (2, 0, 3, 1)])
+@pytest.mark.parametrize("method", ENGINES)
+def test_of_nothing_the_sum_is_zero(method, channels, missing):
+    for geometry in GEOMETRIES:
+        shapes = sizes(geometry, channels)
+        arrays = [np.ones(shape) for role, shape in zip("xwy", shapes, strict=True)
+                  if role != missing]
+        shape = shapes["xwy".index(missing)]
+        got = run(ENGINES[method], missing, arrays, shape, *geometry[2:], channels[3])
+        np.testing.assert_array_equal(got, np.zeros(shape))
+
+
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 def test_phases_meet_every_output_with_every_tap_once(geometry):
     pixels, taps, stride, dilation = geometry

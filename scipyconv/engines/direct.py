@@ -127,8 +127,11 @@ def _slide(a: Array, b: Array) -> Array:
     """Lay b on a wherever it fits: the sum over k of b[k] · a[t + k]."""
     y = np.zeros([m - n + 1 for m, n in zip(a.shape, b.shape, strict=True)], a.dtype)
     b = b.conj()  # SciPy conjugates it; once more undoes that
-    if 0 < a.size and prod(y.shape[-2:]) * prod(b.shape[-2:]) < _LARGE:
-        return y + signal.correlate(a, b, mode="valid", method="direct")
+    if a.size == 0:  # an empty batch, or no channels
+        return y
+    if prod(y.shape[-2:]) * prod(b.shape[-2:]) < _LARGE:
+        y += signal.correlate(a, b, mode="valid", method="direct")
+        return y
     for t, k in product(np.ndindex(y.shape[:-2]), np.ndindex(b.shape[:-2])):
         y[t] += signal.correlate2d(a[tuple(map(add, t, k))], b[k], mode="valid")
     return y
