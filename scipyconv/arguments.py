@@ -129,7 +129,7 @@ def check_not_traced() -> None:
         raise NotImplementedError(
             "the layer must not be traced into a graph, which cannot record what SciPy computes: "
             "torch.export, torch.func.linearize or make_fx is tracing it; call it as it is, or "
-            "export torch.nn.Conv2d"
+            "use scipyconv.nn.Conv2d"
         )
 
 

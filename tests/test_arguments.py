@@ -387,5 +387,5 @@ def test_a_graph_without_numbers_is_refused(trace):
     assert str(caught.value) == (
         "the layer must not be traced into a graph, which cannot record what SciPy computes: "
         "torch.export, torch.func.linearize or make_fx is tracing it; call it as it is, or "
-        "export torch.nn.Conv2d"
+        "use scipyconv.nn.Conv2d"
     )

@@ -26,9 +26,13 @@ ELSEWHERE = {
     "torch.autograd.function.once_differentiable":
         f"{TORCH}/generated/torch.autograd.function.once_differentiable.html",
     "torch.nn.Module": f"{TORCH}/generated/torch.nn.Module.html",
-    "torch.nn.Conv2d": f"{TORCH}/generated/torch.nn.Conv2d.html",
+    **{f"torch.nn.{lazy}{kind}{dims}d": f"{TORCH}/generated/torch.nn.{lazy}{kind}{dims}d.html"
+       for lazy in ("", "Lazy") for kind in ("Conv", "ConvTranspose") for dims in (1, 2, 3)},
     "torch.nn.Parameter": f"{TORCH}/generated/torch.nn.parameter.Parameter.html",
-    "torch.nn.functional.conv2d": f"{TORCH}/generated/torch.nn.functional.conv2d.html",
+    **{f"torch.nn.functional.{kind}{dims}d":
+       f"{TORCH}/generated/torch.nn.functional.{kind}{dims}d.html"
+       for kind in ("conv", "conv_transpose") for dims in (1, 2, 3)},
+    "torch.nn.functional.pad": f"{TORCH}/generated/torch.nn.functional.pad.html",
     "torch.optim.SGD": f"{TORCH}/generated/torch.optim.SGD.html",
     "torch.manual_seed": f"{TORCH}/generated/torch.manual_seed.html",
     "torch.autograd.gradcheck": f"{TORCH}/generated/torch.autograd.gradcheck.gradcheck.html",
