@@ -200,6 +200,7 @@ def output_padding(dims: int, input: Sequence[int], output_size: Any, kernel_siz
     """Return the output padding that makes a transposed convolution's output that large.
 
     Raises:
+        TypeError: something other than a tuple of integers.
         ValueError: a size that the stride cannot reach, or of another length.
 
     Examples:
@@ -212,6 +213,11 @@ def output_padding(dims: int, input: Sequence[int], output_size: Any, kernel_siz
         stride of 2: it is 11; pass output_size=[8], say
     """
     ahead = len(input) - dims
+    if not isinstance(output_size, (tuple, list)) or not all(map(_is_integer, output_size)):
+        raise TypeError(
+            f"output_size must be a tuple of {dims} or {ahead + dims} ints: it is {output_size!r}, "
+            f"of type {type(output_size).__name__}; pass output_size={(16,) * dims}, say"
+        )
     sizes = tuple(output_size)
     sizes = sizes[ahead:] if len(sizes) == ahead + dims else sizes
     least = [(n - 1) * s + d * (k - 1) + 1 - sum(pair) for n, k, s, pair, d in
