@@ -8,7 +8,7 @@ with `before` (and `after`) zeros around the input. Each error has the class tha
 function raises, and says what is allowed, what came, and what to do.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from numbers import Integral
 from operator import index
 from typing import Any, NamedTuple
@@ -213,7 +213,7 @@ def output_padding(dims: int, input: Sequence[int], output_size: Any, kernel_siz
         stride of 2: it is 11; pass output_size=[8], say
     """
     ahead = len(input) - dims
-    if not isinstance(output_size, (tuple, list)) or not all(map(_is_integer, output_size)):
+    if not isinstance(output_size, Iterable) or not all(map(_is_integer, output_size)):
         raise TypeError(
             f"output_size must be a tuple of {dims} or {ahead + dims} ints: it is {output_size!r}, "
             f"of type {type(output_size).__name__}; pass output_size={(16,) * dims}, say"
