@@ -172,8 +172,8 @@ def place(*items: tuple[float, float, Array | str]) -> Figure:
     Examples:
         >>> figure = place((0.2, 0.2, Array([[1, 2]], "w")), (2.8, 0.7, "→"), (3.4, 0.7, "y"))
     """
-    ends = [(left + item.width, top + item.height) if isinstance(item, Array) else (left, top)
-            for left, top, item in items]
+    ends = [(left + item.width, top + item.height) if isinstance(item, Array) else
+            (left + 0.105 * len(item), top) for left, top, item in items]
     fig, ax = _bare(*np.max(ends, axis=0) + 0.15)
     for left, top, item in items:
         if isinstance(item, Array):

@@ -2,6 +2,10 @@
 
 One argument is added, by keyword: `method`, the engine. `padding` also takes a pair (before, after)
 for each dimension, and `"same"` goes with any stride.
+
+A NaN or infinity of the input or the cotangent goes where the definition puts it. A weight that is
+not finite also meets zeros, which makes a NaN: those around a padded input and, in the input's
+gradient and in a transposed convolution, those around the stamps.
 """
 
 from collections.abc import Sequence

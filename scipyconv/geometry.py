@@ -282,10 +282,15 @@ def pairs(padding: Any, dims: int, error: type[Exception] = RuntimeError) -> Pai
                 isinstance(p, (tuple, list)) and len(p) == 2 for p in padding):
             raise error(
                 f"padding must be an int{_or_tuple(dims)}, or {dims} pairs (before, after): it is "
-                f"{padding!r}; pass padding=({'(0, 1), ' * dims}), say"
+                f"{padding!r}; pass padding={((0, 1),) * dims}, say"
             )
         before_and_after = (integers("padding", tuple(p), 2, 0, error) for p in padding)
         return tuple((before, after) for before, after in before_and_after)
+    if dims == 1 and isinstance(padding, (tuple, list)) and len(padding) == 2:
+        raise error(
+            f"padding must be an int, a tuple of one, or one pair (before, after) in a tuple: it "
+            f"is {padding!r}; pass padding=({tuple(padding)!r},)"
+        )
     return tuple((p, p) for p in integers("padding", padding, dims, 0, error))
 
 

@@ -63,7 +63,8 @@ class _Conv(_Layer):
                  device: Any = None, dtype: Any = None, *, method: str = "direct") -> None:
         self._check(in_channels, out_channels, padding_mode, method, kernel_size, stride, padding,
                     dilation, groups, 0)
-        padding = _as_torch(padding, self.dims)
+        if not isinstance(padding, str):
+            padding = _as_torch(padding, self.dims)
         # torch refuses "same" with a stride, so it hears of it only afterwards
         strided = padding == "same" and any(
             s != 1 for s in geometry.integers("stride", stride, self.dims, 1))
@@ -113,8 +114,6 @@ class _ConvTranspose(_Layer):
 
 def _as_torch(padding: Any, dims: int) -> Any:
     """Return one number for each dimension where before and after are the same, as torch has it."""
-    if isinstance(padding, str):
-        return padding
     pairs = geometry.pairs(padding, dims, ValueError)
     return tuple(b for b, _ in pairs) if all(b == a for b, a in pairs) else pairs
 
