@@ -45,7 +45,8 @@ def contract(out: str, a: Tensor, b: Tensor, stride: Sequence[int], padding: Seq
         method: The engine's name.
 
     Raises:
-        NotImplementedError: forward mode inside `torch.compile`, which would lose the tangent.
+        NotImplementedError: forward mode inside `torch.compile`, which would lose the tangent, or
+            `torch.jit.trace`, which cannot record the operator.
 
     Examples:
         >>> x, w = torch.tensor([[[0.0, 1, 3]]]), torch.tensor([[[1.0, 2]]])
@@ -56,6 +57,11 @@ def contract(out: str, a: Tensor, b: Tensor, stride: Sequence[int], padding: Seq
         raise NotImplementedError(
             "forward mode must stay outside torch.compile, which would lose the tangent: call "
             "torch.func.jvp, jacfwd or hessian on the function that is not compiled"
+        )
+    if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+        raise NotImplementedError(
+            "a convolution by SciPy must stay outside torch.jit.trace, which cannot record it: use "
+            "torch.export.export or torch.compile"
         )
     return _contract(out, a, b, list(stride), list(padding), list(dilation), groups, list(size),
                      method)
@@ -109,13 +115,14 @@ class _Contract(_SingleLevelFunction):
         ctx.out, a, b, *ctx.geometry, ctx.size, ctx.method = inputs
         ctx.save_for_backward(a, b)
         ctx.save_for_forward(a, b)
+        ctx.set_materialize_grads(False)  # or zeros would be contracted
 
     @staticmethod
-    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, cotangent: Tensor | None) -> tuple[Tensor | None, ...]:
         saved, roles = ctx.saved_tensors, OPERANDS[ctx.out]
 
         def gradient(i: int) -> Tensor | None:
-            if not ctx.needs_input_grad[1 + i]:
+            if cotangent is None or not ctx.needs_input_grad[1 + i]:
                 return None
             known = {ctx.out: cotangent, roles[1 - i]: saved[1 - i].conj()}
             operands = (known[role] for role in OPERANDS[roles[i]])
@@ -130,7 +137,7 @@ class _Contract(_SingleLevelFunction):
         with forward_ad._set_fwd_grad_enabled(True):
             a, b = (forward_ad.unpack_dual(t).primal for t in ctx.saved_tensors)
             y_dot = [_contract(ctx.out, *pair, *ctx.geometry, ctx.size, ctx.method)
-                     for pair in ((a_dot, b), (a, b_dot)) if None not in pair]
+                     for pair in ((a_dot, b), (a, b_dot)) if all(t is not None for t in pair)]
             return sum(y_dot[1:], start=y_dot[0])
 
 

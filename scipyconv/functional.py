@@ -8,11 +8,12 @@ not finite also meets zeros, which makes a NaN: those around a padded input and,
 gradient and in a transposed convolution, those around the stamps.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function
 
 from scipyconv import geometry
 from scipyconv.arguments import COMPLEX, INTEGER, REAL, check_alike, check_types
@@ -24,6 +25,8 @@ from scipyconv.padding import fold_back, pad
 __all__ = ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
 
 Integers = int | Sequence[int]
+
+_dispatched: Callable[..., Tensor] = handle_torch_function
 
 DTYPES = (*REAL, torch.complex32, *COMPLEX, *INTEGER)
 #: What a half-precision dtype is computed in; the result is rounded once.
@@ -183,6 +186,9 @@ def conv_transpose3d(input: Tensor, weight: Tensor, bias: Tensor | None = None,
 def convolve(dims: int, input: Any, weight: Any, bias: Any, stride: Any, padding: Any,
              dilation: Any, groups: Any, method: Any, mode: str = "zeros") -> Tensor:
     """Check and compute a convolution of so many spatial dimensions, in any padding mode."""
+    if has_torch_function((input, weight, bias)):  # a subclass of Tensor, or torch.fx recording
+        return _dispatched(convolve, (input, weight, bias), dims, input, weight, bias, stride,
+                           padding, dilation, groups, method, mode)
     x, w, b = _operands(input, weight, bias, method)
     geo = geometry.convolution(dims, x.shape, w.shape, None if b is None else b.shape, stride,
                                padding, dilation, groups)
@@ -200,6 +206,9 @@ def transpose(dims: int, input: Any, weight: Any, bias: Any, stride: Any, paddin
               output_padding: Any, groups: Any, dilation: Any, method: Any,
               mode: str = "zeros") -> Tensor:
     """Check and compute the adjoint of a convolution, its padding mode's adjoint included."""
+    if has_torch_function((input, weight, bias)):
+        return _dispatched(transpose, (input, weight, bias), dims, input, weight, bias, stride,
+                           padding, output_padding, groups, dilation, method, mode)
     g, w, b = _operands(input, weight, bias, method)
     geo = geometry.transposed(dims, g.shape, w.shape, None if b is None else b.shape, stride,
                               padding, output_padding, groups, dilation)

@@ -1,0 +1,223 @@
+"""The private names of PyTorch that `scipyconv/autograd.py` stands on, and what each is for.
+
+When a new PyTorch changes one, a test here says which; when one is no longer needed, too.
+"""
+
+import ast
+import inspect
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+from torch._functorch.utils import enable_single_level_autograd_function
+from torch.autograd import Function, forward_ad
+from torch.autograd.function import _SingleLevelFunction
+from torch.func import grad, jvp
+
+import scipyconv.autograd
+import scipyconv.functional
+
+NAMES = {"_functorch", "_SingleLevelFunction", "_set_fwd_grad_enabled", "_current_level",
+         "_AutoDispatchBelowAutograd", "_C"}
+
+
+def private_names_of_torch(path):
+    """Every name that begins with one underscore, looked up in torch or imported from it."""
+    tree = ast.parse(Path(path).read_text("utf-8"))
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("torch"):
+            found |= {*node.module.split("."), *(alias.name for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            found |= {part for alias in node.names if alias.name.startswith("torch")
+                      for part in alias.name.split(".")}
+        elif isinstance(node, ast.Attribute):
+            owner = node.value
+            while isinstance(owner, ast.Attribute):
+                owner = owner.value
+            if isinstance(owner, ast.Name) and owner.id in ("torch", "forward_ad", "Tensor"):
+                found.add(node.attr)
+    return {name for name in found if name.startswith("_") and not name.startswith("__")}
+
+
+def test_these_are_all():
+    assert private_names_of_torch(scipyconv.autograd.__file__) == NAMES
+
+
+def test_no_other_module_uses_one():
+    """But the textbook layer, which stands alone, has the switch of forward mode as well."""
+    package = Path(scipyconv.autograd.__file__).parent
+    modules = {path for path in package.rglob("*.py") if path.name != "autograd.py"}
+    assert len(modules) > 8
+    found = {path.name: private_names_of_torch(path) for path in modules}
+    assert found.pop("single_channel.py") == {"_set_fwd_grad_enabled"}
+    assert not any(found.values()), found
+
+
+def doubling():
+    """A Function of one level, doubling; and a call of it, as a dispatcher's kernel makes it."""
+
+    class Double(_SingleLevelFunction):
+        @staticmethod
+        def forward(x):
+            return 2 * x
+
+        @staticmethod
+        def setup_context(ctx, inputs, output): ...
+
+        @staticmethod
+        def backward(ctx, g):
+            return 2 * g
+
+    return Double
+
+
+def test_a_function_of_one_level():
+    """_SingleLevelFunction: what Function.apply applies below torch.func's levels.
+
+    Function.apply itself would hand the whole stack of transforms to one call; inside a kernel the
+    dispatcher has already picked the level.
+    """
+    assert issubclass(Function, _SingleLevelFunction)
+    assert "apply" not in vars(_SingleLevelFunction)
+    x = torch.randn(3, requires_grad=True)
+    g = torch.randn(3)
+    (gradient,) = torch.autograd.grad(doubling().apply(x), x, g)
+    assert torch.equal(gradient, 2 * g)
+    for hook in ("forward", "setup_context", "backward", "jvp"):
+        assert callable(getattr(_SingleLevelFunction, hook))
+
+
+def test_a_function_of_one_level_must_be_let_through():
+    """enable_single_level_autograd_function: inside torch.func, apply raises without it."""
+    function = doubling().apply
+
+    def let_through(x):
+        with enable_single_level_autograd_function():
+            return function(x)
+
+    x = torch.tensor(3.0)
+    with pytest.raises(RuntimeError, match="functorch"):
+        grad(function)(x)
+    assert grad(let_through)(x) == 2
+
+
+def test_the_switch_of_forward_mode():
+    """_set_fwd_grad_enabled: a context manager, and jvp runs with forward mode switched off."""
+    assert list(inspect.signature(forward_ad._set_fwd_grad_enabled).parameters) == ["mode"]
+    seen = []
+
+    class Probe(Function):
+        @staticmethod
+        def forward(x):
+            return x.clone()
+
+        @staticmethod
+        def setup_context(ctx, inputs, output): ...
+
+        @staticmethod
+        def jvp(ctx, x_dot):
+            seen.append(torch._C._is_fwd_grad_enabled())
+            with forward_ad._set_fwd_grad_enabled(True):
+                seen.append(torch._C._is_fwd_grad_enabled())
+            seen.append(torch._C._is_fwd_grad_enabled())
+            return x_dot
+
+    jvp(Probe.apply, (torch.ones(1),), (torch.ones(1),))
+    assert seen == [False, True, False]
+
+
+def test_below_autograd():
+    """_AutoDispatchBelowAutograd: the operator called in its own Autograd kernel is the next one.
+
+    Without it the kernel would call itself for ever.
+    """
+    x = torch.randn(3, requires_grad=True)
+    with torch._C._AutoDispatchBelowAutograd():
+        assert not (2 * x).requires_grad
+    assert (2 * x).requires_grad
+
+
+def test_the_level_of_forward_mode():
+    """_current_level: below zero outside of forward mode, and not inside, by whichever door."""
+    assert forward_ad._current_level == -1
+    with forward_ad.dual_level():
+        assert forward_ad._current_level >= 0
+    levels = []
+
+    def function(x):
+        levels.append(forward_ad._current_level)
+        return x
+
+    jvp(function, (torch.ones(1),), (torch.ones(1),))
+    assert levels[0] >= 0
+    grad(lambda x: function(x).sum())(torch.ones(1))
+    assert levels[1] == forward_ad._current_level == -1
+
+
+class AsItIs:
+    """A context manager that does nothing."""
+
+    def __init__(self, *_): ...
+    def __enter__(self): ...
+    def __exit__(self, *_): ...
+
+
+def conv(x, w):
+    return scipyconv.functional.conv1d(x, w, stride=2, padding=1)
+
+
+@pytest.fixture
+def operands():
+    torch.manual_seed(0)
+    return tuple(torch.randn(shape, dtype=torch.float64) for shape in [(1, 1, 5), (1, 1, 2)])
+
+
+def forward_twice(x, w):
+    return jvp(lambda *t: jvp(conv, t, (x, w))[1], (x, w), (x, w))[1]
+
+
+def test_forward_over_forward_needs_the_switch(monkeypatch, operands):
+    """When this fails, pytorch #197867 is cured: remove the switch in jvp."""
+    assert forward_twice(*operands).any()
+    monkeypatch.setattr(forward_ad, "_set_fwd_grad_enabled", AsItIs)
+    assert not forward_twice(*operands).any()
+
+
+def mixed_orders(x, w):
+    """Forward mode and reverse mode one in the other, in every sequence of three."""
+    def reverse(f):
+        return lambda t: grad(lambda t: (f(t) ** 2).sum())(t)
+
+    def forward(f):
+        return lambda t: jvp(f, (t,), (x,))[1]
+
+    results = {}
+    for order in range(1, 4):
+        for modes in itertools.product([forward, reverse], repeat=order):
+            function = lambda t: conv(t, w) ** 3  # noqa: E731
+            for mode in modes:
+                function = mode(function)
+            results[tuple(mode.__name__ for mode in modes)] = function(x)
+    return results
+
+
+@pytest.mark.parametrize("enabler", ["forward mode", "reverse mode"])
+def test_mixed_orders_need_both_enablers(enabler, monkeypatch, operands):
+    """Below the Autograd kernel both modes are off: left so, the levels further out see nothing.
+
+    When this fails, PyTorch leaves them on: remove the enabler in forward.
+    """
+    expected = mixed_orders(*operands)
+    assert all(result.any() for result in expected.values())
+
+    def forward(*args):
+        with torch.enable_grad() if enabler == "forward mode" else AsItIs(), \
+                forward_ad._set_fwd_grad_enabled(True) if enabler == "reverse mode" else AsItIs(), \
+                torch._C._AutoDispatchBelowAutograd():
+            return scipyconv.autograd._contract(*args)
+
+    monkeypatch.setattr(scipyconv.autograd._Contract, "forward", staticmethod(forward))
+    found = mixed_orders(*operands)
+    assert any(not torch.allclose(found[modes], expected[modes]) for modes in expected)
