@@ -160,7 +160,7 @@ def _check_type(name: str, tensor: Any) -> None:
         return
     allowed = "a torch.Tensor or None" if name == "bias" else "a torch.Tensor"
     if tensor is None:
-        fix = f"pass a tensor, for instance torch.ones({'4, 5' if name == 'input' else '2, 3'})"
+        fix = "pass a tensor" + (", for instance torch.ones(2, 3)" if name == "filter" else "")
     elif isinstance(tensor, np.ndarray):
         fix = f"pass torch.from_numpy({name}.copy())"  # copy: torch knows no negative strides
     else:
@@ -194,9 +194,11 @@ def _check_dtype(name: str, dtype: torch.dtype, allowed: tuple[torch.dtype, ...]
 
 def _check_same(name: str, what: str, value: object, wanted: object) -> None:
     if value != wanted:
+        fix = f"pass {name}.to(input.{what}), or convert a layer with layer.to(input.{what})"
+        if wanted in INTEGER:  # no layer's parameters can be integers
+            fix = f"pass input.to({name}.{what})"
         raise RuntimeError(
-            f"{name} must have the input's {what}: {name} has {value}, input has {wanted}; "
-            f"pass {name}.to(input.{what}), or convert a layer with layer.to(input.{what})"
+            f"{name} must have the input's {what}: {name} has {value}, input has {wanted}; {fix}"
         )
 
 

@@ -45,8 +45,7 @@ def contract(out: str, a: Tensor, b: Tensor, stride: Sequence[int], padding: Seq
         method: The engine's name.
 
     Raises:
-        NotImplementedError: forward mode inside `torch.compile`, which would lose the tangent, or
-            `torch.jit.trace`, which cannot record the operator.
+        NotImplementedError: forward mode inside `torch.compile`, which would lose the tangent.
 
     Examples:
         >>> x, w = torch.tensor([[[0.0, 1, 3]]]), torch.tensor([[[1.0, 2]]])
@@ -57,11 +56,6 @@ def contract(out: str, a: Tensor, b: Tensor, stride: Sequence[int], padding: Seq
         raise NotImplementedError(
             "forward mode must stay outside torch.compile, which would lose the tangent: call "
             "torch.func.jvp, jacfwd or hessian on the function that is not compiled"
-        )
-    if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
-        raise NotImplementedError(
-            "a convolution by SciPy must stay outside torch.jit.trace, which cannot record it: use "
-            "torch.export.export or torch.compile"
         )
     return _contract(out, a, b, list(stride), list(padding), list(dilation), groups, list(size),
                      method)

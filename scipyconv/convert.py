@@ -142,4 +142,4 @@ def _convolves(layer: torch.nn.Module) -> bool:
     """Whether a layer is some convolution: torch's, a subclass, quantised or scripted."""
     name = getattr(layer, "original_name", type(layer).__name__)
     theirs = type(layer).__module__.startswith("torch.") and "Conv" in name
-    return theirs or isinstance(layer, torch.nn.modules.conv._ConvNd)
+    return theirs or isinstance(layer, tuple(_OURS))

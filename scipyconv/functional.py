@@ -243,6 +243,11 @@ def check_method(method: Any) -> None:
 
 def _operands(input: Any, weight: Any, bias: Any, method: Any) -> list[Any]:
     """The three tensors, checked, in autocast's dtype where it is on."""
+    if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+        raise NotImplementedError(
+            "a convolution by SciPy must stay outside torch.jit.trace, which cannot record it: use "
+            "torch.export.export or torch.compile"
+        )
     check_method(method)
     tensors = {"input": input, "weight": weight, "bias": bias}
     check_types(tensors)

@@ -9,6 +9,7 @@ function raises, and says what is allowed, what came, and what to do.
 """
 
 from collections.abc import Iterable, Sequence
+from math import gcd
 from numbers import Integral
 from operator import index
 from typing import Any, NamedTuple
@@ -64,8 +65,8 @@ def convolution(dims: int, input: Sequence[int], weight: Sequence[int], bias: Se
     if weight[0] < 1 or weight[0] % groups:
         raise RuntimeError(
             f"weight must have out_channels, its dimension 0, in groups of equal size, at least "
-            f"one in each: it has {weight[0]}, and groups is {groups}; pass a weight of "
-            f"{groups * max(1, weight[0] // groups)} output channels, say"
+            f"one in each: it has {weight[0]}, and groups is {groups}; pass "
+            f"groups={gcd(weight[0], groups)}, say, or another weight"
         )
     check_channels(input, dims, weight[1] * groups, f"weight.shape[1] times groups, "
                    f"{weight[1]} times {groups}")
@@ -98,7 +99,7 @@ def transposed(dims: int, input: Sequence[int], weight: Sequence[int], bias: Seq
         TypeError: a number that is not an integer.
         RuntimeError: a wrong number of dimensions or channels, a stride, dilation or group count
             below 1, a negative padding, an output padding that is neither below the stride nor
-            below the dilation, a padding that leaves less than nothing, a wrong bias.
+            below the dilation, a padding that leaves nothing, a wrong bias.
 
     Examples:
         >>> transposed(1, (1, 4, 4), (4, 2, 3), (2,), 2, ((1, 0),), 1, 1, 1).size
@@ -112,14 +113,19 @@ def transposed(dims: int, input: Sequence[int], weight: Sequence[int], bias: Seq
     stride = integers("stride", stride, dims, least=1)
     dilation = integers("dilation", dilation, dims, least=1)
     added = integers("output_padding", output_padding, dims, least=0)
+    if isinstance(padding, str):
+        raise TypeError(
+            f"padding must be an int, one for each dimension, or a pair (before, after) for each, "
+            f"in a transposed convolution: it is {padding!r}; pass padding=1, say"
+        )
     padding = pairs(padding, dims)
     groups = check_groups(groups)
     check_dimensions(dims, input, weight, "(in_channels, out_channels / groups, {})")
     if weight[0] < 1 or weight[0] % groups:
         raise RuntimeError(
             f"weight must have in_channels, its dimension 0, in groups of equal size, at least "
-            f"one in each: it has {weight[0]}, and groups is {groups}; pass a weight of "
-            f"{groups * max(1, weight[0] // groups)} input channels, say"
+            f"one in each: it has {weight[0]}, and groups is {groups}; pass "
+            f"groups={gcd(weight[0], groups)}, say, or another weight"
         )
     if weight[1] < 1:
         raise RuntimeError(
@@ -135,17 +141,20 @@ def transposed(dims: int, input: Sequence[int], weight: Sequence[int], bias: Seq
         zip(input[-dims:], weight[2:], stride, padding, dilation, added, strict=True)
     )
     for i, n in enumerate(size):
-        if n < 0:
+        if n < 1:
             raise RuntimeError(
-                f"padding must not take away more than there is: along dimension {i} the output "
-                f"would have size {n}, with padding {padding[i]}; pass padding=0, say"
+                f"padding must leave something of the output: along dimension {i} it would have "
+                f"size {n}, with padding {padding[i]}; pass padding=0, say"
             )
     return Geometry(stride, padding, dilation, groups, size)
 
 
 def check_layer(dims: int, in_channels: Any, out_channels: Any, kernel_size: Any, stride: Any,
-                padding: Any, dilation: Any, groups: Any, output_padding: Any = 0) -> None:
+                padding: Any, dilation: Any, groups: Any, output_padding: Any, *,
+                lazy: bool = False) -> None:
     """Check what a module is made from, where `torch.nn` would often wait for the first call.
+
+    A lazy module's channels are shown to torch only at the first call, and torch accepts them.
 
     Raises:
         TypeError: a number that is not an integer.
@@ -154,14 +163,18 @@ def check_layer(dims: int, in_channels: Any, out_channels: Any, kernel_size: Any
         RuntimeError: negative channels or a negative kernel.
 
     Examples:
-        >>> check_layer(2, 4, 6, 3, stride=0, padding=1, dilation=1, groups=1)
+        >>> check_layer(2, 4, 6, 3, stride=0, padding=1, dilation=1, groups=1, output_padding=0)
         Traceback (most recent call last):
         ...
         ValueError: stride must be at least 1: it is 0; pass stride=1, say
     """
+    kernel_size, stride, padding, dilation, output_padding = map(
+        _listed, (kernel_size, stride, padding, dilation, output_padding))
+    if isinstance(groups, float) and groups % 1:  # torch finds that it cannot divide the channels
+        raise ValueError(f"groups must be an int: it is {groups}; pass groups=1, say")
     groups = check_groups(groups, ValueError)
     for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
-        if isinstance(channels, float) and channels % 1:  # torch finds that groups cannot divide it
+        if isinstance(channels, float) and channels % 1:  # the same
             raise ValueError(f"{name} must be an int: it is {channels}; pass {name}={groups}, say")
         if not _is_integer(channels):
             raise TypeError(
@@ -169,7 +182,7 @@ def check_layer(dims: int, in_channels: Any, out_channels: Any, kernel_size: Any
                 f"pass {name}={groups}, say"
             )
         if channels < 1:
-            error = RuntimeError if channels < 0 else ValueError  # torch accepts 0
+            error = RuntimeError if channels < 0 and not lazy else ValueError  # torch accepts 0
             raise error(f"{name} must be at least 1: it is {channels}; pass {name}={groups}, say")
         if channels % groups:
             raise ValueError(
@@ -213,15 +226,15 @@ def output_padding(dims: int, input: Sequence[int], output_size: Any, kernel_siz
         stride of 2: it is 11; pass output_size=[8], say
     """
     ahead = len(input) - dims
+    least = [(n - 1) * s + d * (k - 1) + 1 - sum(pair) for n, k, s, pair, d in
+             zip(input[ahead:], kernel_size, stride, padding, dilation, strict=True)]
     if not isinstance(output_size, Iterable) or not all(map(_is_integer, output_size)):
         raise TypeError(
             f"output_size must be a tuple of {dims} or {ahead + dims} ints: it is {output_size!r}, "
-            f"of type {type(output_size).__name__}; pass output_size={(16,) * dims}, say"
+            f"of type {type(output_size).__name__}; pass output_size={least}, say"
         )
     sizes = tuple(output_size)
     sizes = sizes[ahead:] if len(sizes) == ahead + dims else sizes
-    least = [(n - 1) * s + d * (k - 1) + 1 - sum(pair) for n, k, s, pair, d in
-             zip(input[ahead:], kernel_size, stride, padding, dilation, strict=True)]
     if len(sizes) != dims:
         raise ValueError(
             f"output_size must have {dims} or {ahead + dims} entries: it is {output_size!r}; pass "
@@ -280,7 +293,7 @@ def pairs(padding: Any, dims: int, error: type[Exception] = RuntimeError) -> Pai
     if isinstance(padding, (tuple, list)) and any(isinstance(p, (tuple, list)) for p in padding):
         if len(padding) != dims or not all(
                 isinstance(p, (tuple, list)) and len(p) == 2 for p in padding):
-            raise error(
+            raise TypeError(
                 f"padding must be an int{_or_tuple(dims)}, or {dims} pairs (before, after): it is "
                 f"{padding!r}; pass padding={((0, 1),) * dims}, say"
             )
@@ -397,6 +410,11 @@ def check_bias(bias: Sequence[int] | None, channels: int) -> None:
             f"({channels},): its shape is {_shown(bias)}; pass torch.zeros({channels}), say, or "
             f"None"
         )
+
+
+def _listed(value: Any) -> Any:
+    """Return any iterable as a tuple, as torch's constructors take it."""
+    return tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else value
 
 
 def _is_integer(value: Any) -> bool:

@@ -5,7 +5,7 @@ and code that looks for `torch.nn.Conv2d` finds it; only the arithmetic is ours.
 added, by keyword: `method`, the engine.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.modules.lazy import LazyModuleMixin
 
 from scipyconv import functional, geometry
+from scipyconv.arguments import check_types
 from scipyconv.functional import Integers
 from scipyconv.geometry import Padding
 from scipyconv.padding import MODES
@@ -37,12 +38,8 @@ class _Layer(torch.nn.Module):
     weight: Any
     bias: Any
 
-    def _check(self, in_channels: Any, out_channels: Any, padding_mode: Any, method: Any,
-               *numbers: Any) -> None:
-        if isinstance(self, LazyModuleMixin):  # it learns its channels from the first input
-            *_, groups, _ = numbers
-            in_channels = out_channels = groups
-        geometry.check_layer(self.dims, in_channels, out_channels, *numbers)
+    def _check(self, padding_mode: Any, method: Any, *numbers: Any) -> None:
+        geometry.check_layer(self.dims, *numbers, lazy=isinstance(self, LazyModuleMixin))
         if padding_mode not in MODES:
             raise ValueError(
                 f"padding_mode must be one of {', '.join(map(repr, MODES))}: it is "
@@ -61,8 +58,9 @@ class _Conv(_Layer):
                  stride: Integers = 1, padding: str | Padding = 0, dilation: Integers = 1,
                  groups: int = 1, bias: bool = True, padding_mode: str = "zeros",
                  device: Any = None, dtype: Any = None, *, method: str = "direct") -> None:
-        self._check(in_channels, out_channels, padding_mode, method, kernel_size, stride, padding,
-                    dilation, groups, 0)
+        if not isinstance(self, LazyModuleMixin):  # which has checked, and has no channels yet
+            self._check(padding_mode, method, in_channels, out_channels, kernel_size, stride,
+                        padding, dilation, groups, 0)
         if not isinstance(padding, str):
             padding = _as_torch(padding, self.dims)
         # torch refuses "same" with a stride, so it hears of it only afterwards
@@ -76,9 +74,12 @@ class _Conv(_Layer):
 
     def forward(self, input: Tensor) -> Tensor:
         """Compute y from x; see `scipyconv.functional.conv2d` for shapes and errors."""
-        return functional.convolve(self.dims, input, self.weight, self.bias, self.stride,
-                                   self.padding, self.dilation, self.groups, self.method,
-                                   self.padding_mode)
+        return self._conv_forward(input, self.weight, self.bias)
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        # torch's name, which subclasses call with a weight of their own
+        return functional.convolve(self.dims, input, weight, bias, self.stride, self.padding,
+                                   self.dilation, self.groups, self.method, self.padding_mode)
 
 
 class _ConvTranspose(_Layer):
@@ -87,8 +88,9 @@ class _ConvTranspose(_Layer):
                  groups: int = 1, bias: bool = True, dilation: Integers = 1,
                  padding_mode: str = "zeros", device: Any = None, dtype: Any = None, *,
                  method: str = "direct") -> None:
-        self._check(in_channels, out_channels, padding_mode, method, kernel_size, stride, padding,
-                    dilation, groups, output_padding)
+        if not isinstance(self, LazyModuleMixin):
+            self._check(padding_mode, method, in_channels, out_channels, kernel_size, stride,
+                        padding, dilation, groups, output_padding)
         super().__init__(in_channels, out_channels, kernel_size, stride,
                          _as_torch(padding, self.dims), output_padding, groups, bias, dilation,
                          "zeros", device, dtype)
@@ -103,6 +105,7 @@ class _ConvTranspose(_Layer):
         """
         added = self.output_padding
         if output_size is not None:
+            check_types({"input": input})
             geometry.check_dimensions(self.dims, input.shape, self.weight.shape, "")
             added = geometry.output_padding(
                 self.dims, input.shape, output_size, self.kernel_size, self.stride,
@@ -114,6 +117,8 @@ class _ConvTranspose(_Layer):
 
 def _as_torch(padding: Any, dims: int) -> Any:
     """Return one number for each dimension where before and after are the same, as torch has it."""
+    if isinstance(padding, Iterable) and not isinstance(padding, str):
+        padding = tuple(padding)
     pairs = geometry.pairs(padding, dims, ValueError)
     return tuple(b for b, _ in pairs) if all(b == a for b, a in pairs) else pairs
 
@@ -241,37 +246,61 @@ class ConvTranspose3d(_ConvTranspose, torch.nn.ConvTranspose3d):
     dims = 3
 
 
-class LazyConv1d(torch.nn.LazyConv1d, Conv1d):  # type: ignore[misc]
+class _LazyConv(_Layer):
+    def __init__(self, out_channels: int, kernel_size: Integers, stride: Integers = 1,
+                 padding: str | Padding = 0, dilation: Integers = 1, groups: int = 1,
+                 bias: bool = True, padding_mode: str = "zeros", device: Any = None,
+                 dtype: Any = None, *, method: str = "direct") -> None:
+        self._check(padding_mode, method, groups, out_channels, kernel_size, stride, padding,
+                    dilation, groups, 0)
+        super().__init__(out_channels, kernel_size, stride, padding, dilation, groups, bias,
+                         padding_mode, device, dtype)
+        self.method = method
+
+
+class _LazyConvTranspose(_Layer):
+    def __init__(self, out_channels: int, kernel_size: Integers, stride: Integers = 1,
+                 padding: Padding = 0, output_padding: Integers = 0, groups: int = 1,
+                 bias: bool = True, dilation: Integers = 1, padding_mode: str = "zeros",
+                 device: Any = None, dtype: Any = None, *, method: str = "direct") -> None:
+        self._check(padding_mode, method, groups, out_channels, kernel_size, stride, padding,
+                    dilation, groups, output_padding)
+        super().__init__(out_channels, kernel_size, stride, padding, output_padding, groups, bias,
+                         dilation, padding_mode, device, dtype)
+        self.method = method
+
+
+class LazyConv1d(_LazyConv, torch.nn.LazyConv1d, Conv1d):  # type: ignore[misc]
     """A `Conv1d` that learns its `in_channels`: [torch.nn.LazyConv1d][]."""
 
     cls_to_become = Conv1d
 
 
-class LazyConv2d(torch.nn.LazyConv2d, Conv2d):  # type: ignore[misc]
+class LazyConv2d(_LazyConv, torch.nn.LazyConv2d, Conv2d):  # type: ignore[misc]
     """A `Conv2d` that learns its `in_channels`: [torch.nn.LazyConv2d][]."""
 
     cls_to_become = Conv2d
 
 
-class LazyConv3d(torch.nn.LazyConv3d, Conv3d):  # type: ignore[misc]
+class LazyConv3d(_LazyConv, torch.nn.LazyConv3d, Conv3d):  # type: ignore[misc]
     """A `Conv3d` that learns its `in_channels`: [torch.nn.LazyConv3d][]."""
 
     cls_to_become = Conv3d
 
 
-class LazyConvTranspose1d(torch.nn.LazyConvTranspose1d, ConvTranspose1d):  # type: ignore[misc]
+class LazyConvTranspose1d(_LazyConvTranspose, torch.nn.LazyConvTranspose1d, ConvTranspose1d):  # type: ignore[misc]
     """A `ConvTranspose1d` that learns its `in_channels`: [torch.nn.LazyConvTranspose1d][]."""
 
     cls_to_become = ConvTranspose1d
 
 
-class LazyConvTranspose2d(torch.nn.LazyConvTranspose2d, ConvTranspose2d):  # type: ignore[misc]
+class LazyConvTranspose2d(_LazyConvTranspose, torch.nn.LazyConvTranspose2d, ConvTranspose2d):  # type: ignore[misc]
     """A `ConvTranspose2d` that learns its `in_channels`: [torch.nn.LazyConvTranspose2d][]."""
 
     cls_to_become = ConvTranspose2d
 
 
-class LazyConvTranspose3d(torch.nn.LazyConvTranspose3d, ConvTranspose3d):  # type: ignore[misc]
+class LazyConvTranspose3d(_LazyConvTranspose, torch.nn.LazyConvTranspose3d, ConvTranspose3d):  # type: ignore[misc]
     """A `ConvTranspose3d` that learns its `in_channels`: [torch.nn.LazyConvTranspose3d][]."""
 
     cls_to_become = ConvTranspose3d

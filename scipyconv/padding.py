@@ -29,6 +29,7 @@ def pad(x: Tensor, padding: Pairs, mode: str) -> Tensor:
 
     Raises:
         RuntimeError: a border wider than the pixels that it copies.
+        NotImplementedError: another mode.
 
     Examples:
         >>> pad(torch.tensor([1, 2, 3, 4]), ((2, 2),), "reflect")
@@ -63,6 +64,11 @@ def fold_back(z: Tensor, padding: Pairs, mode: str) -> Tensor:
 
 def _positions(n: int, pair: tuple[int, int], mode: str, i: int, device: torch.device) -> Tensor:
     """Where each pixel of the padded line comes from."""
+    if mode not in MODES[1:]:
+        raise NotImplementedError(
+            f"padding_mode must be one of {', '.join(map(repr, MODES))}: it is {mode!r}; "
+            f"pass padding_mode='reflect', say"
+        )
     largest = {"reflect": n - 1, "circular": n}.get(mode)
     if n < 1 or (largest is not None and max(pair) > largest):
         raise RuntimeError(

@@ -109,7 +109,7 @@ BAD_TENSORS = {
         (x.long(), w, b),
         RuntimeError,
         "filter must have the input's dtype: filter has torch.float32, input has torch.int64; "
-        "pass filter.to(input.dtype), or convert a layer with layer.to(input.dtype)",
+        "pass input.to(filter.dtype)",
         lambda: F.conv2d(x[None, None].long(), w[None, None], b),
     ),
     "bias of another dtype": (

@@ -34,6 +34,8 @@ ELSEWHERE = {
        for kind in ("conv", "conv_transpose") for dims in (1, 2, 3)},
     "torch.nn.functional.pad": f"{TORCH}/generated/torch.nn.functional.pad.html",
     "torch.optim.SGD": f"{TORCH}/generated/torch.optim.SGD.html",
+    "torch.compile": f"{TORCH}/generated/torch.compile.html",
+    "torch.export": f"{TORCH}/user_guide/torch_compiler/export.html",
     "torch.manual_seed": f"{TORCH}/generated/torch.manual_seed.html",
     "torch.autograd.gradcheck": f"{TORCH}/generated/torch.autograd.gradcheck.gradcheck.html",
     "torch.autograd.gradgradcheck":
@@ -44,7 +46,10 @@ ELSEWHERE = {
     **{f"scipy.signal.{name}": f"{SCIPY}/generated/scipy.signal.{name}.html"
        for name in ("correlate2d", "convolve2d", "correlate", "convolve")},
     **{f"numpy.{name}": f"{NUMPY}/generated/numpy.{name}.html"
-       for name in ("ndarray", "pad", "flip", "sum")},
+       for name in ("ndarray", "pad", "flip", "sum", "correlate", "convolve")},
+    **{f"scipy.ndimage.{name}": f"{SCIPY}/generated/scipy.ndimage.{name}.html"
+       for name in ("correlate", "convolve")},
+    "scipy.linalg.solve": f"{SCIPY}/generated/scipy.linalg.solve.html",
     "numpy.lib.stride_tricks.sliding_window_view":
         f"{NUMPY}/generated/numpy.lib.stride_tricks.sliding_window_view.html",
     "sklearn.datasets.load_digits":
