@@ -1,7 +1,7 @@
 """The three maps of one trilinear form, as one operator of PyTorch: each is the others' derivative.
 
-    T(x, w, y) = sum over n, o, c, t, k of  y[n, o, t] · w[o, c, k] · x[n, c, p],
-    p = stride·t + dilation·k - padding
+T(x, w, y) is the sum over n, o, c, t and k of y[n, o, t] · w[o, c, k] · x[n, c, p], with
+p = stride·t + dilation·k - padding.
 
 `contract("y", x, w)` is what T multiplies y by: the cross-correlation. `contract("x", w, y)` and
 `contract("w", x, y)` are the same for x and for w: the gradients, if y is the cotangent. T is

@@ -1,11 +1,11 @@
 """The padding modes of `torch.nn`, each a table of positions, and the adjoint of each.
 
-With two pixels on each side, 1234 becomes
-
-    zeros      00 1234 00
-    reflect    32 1234 32    mirrored at the edge pixel, which is not repeated
-    replicate  11 1234 44
-    circular   34 1234 12
+| mode | 1234 with a border of two |
+|---|---|
+| zeros | 00 1234 00 |
+| reflect | 32 1234 32, mirrored at the edge pixel, which is not repeated |
+| replicate | 11 1234 44 |
+| circular | 34 1234 12 |
 
 Padding copies pixels: `pad` gathers them by the table. Its adjoint, `fold_back`, adds up what
 stands on the copies, where they came from. Zeros need no table: the operator itself has them.

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from scipyconv_site import pages
 
@@ -21,8 +22,15 @@ def build(config: Path, site: Path, *options: str) -> Path:
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Our pages, built as strictly as MkDocs can."""
-    return build(pages.ROOT / "mkdocs.yml", tmp_path_factory.mktemp("site"), "--strict")
+    """Our pages, built as strictly as MkDocs can, once for all processes that test."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    with FileLock(folder / "site.lock"):
+        if not (folder / "site.built").exists():
+            build(pages.ROOT / "mkdocs.yml", folder / "site", "--strict")
+            (folder / "site.built").touch()
+    return folder / "site"
 
 
 @pytest.fixture(scope="session")

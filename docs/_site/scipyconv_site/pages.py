@@ -29,7 +29,9 @@ README = ROOT / "README.md"
 EXPECTED = "pytest-codeblocks:expected-output"
 COMMENT = re.compile(r"^[ \t]*<!--\s*(.*?)\s*-->", re.DOTALL | re.MULTILINE)
 OPENING = re.compile(r"^([ \t]*)(`{3,})(.*)$")
-THREADS = torch.get_num_threads()
+# Processes that run side by side would fight for the cores.
+THREADS = 1 if "PYTEST_XDIST_WORKER" in os.environ else torch.get_num_threads()
+torch.set_num_threads(THREADS)
 
 
 @dataclass
