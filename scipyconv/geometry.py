@@ -1,8 +1,8 @@
 """Stride, padding, dilation, groups and output padding: from shapes to shapes, every check once.
 
 Along each spatial dimension the tap k of the window at t lies on the pixel
-p = stride·t + dilation·k - before, with `before` and `after` zeros around the input. Each error has the class that PyTorch's own
-function raises, and says what is allowed, what came, and what to do.
+p = stride·t + dilation·k - before, with `before` and `after` zeros around the input. Each error has
+the class that PyTorch's own function raises, and says what is allowed, what came, and what to do.
 """
 
 from collections.abc import Iterable, Sequence

@@ -199,7 +199,8 @@ class ConvTranspose2d(_ConvTranspose, torch.nn.ConvTranspose2d):
 
     It maps `(N, in_channels, H, W)` to `(N, out_channels, P, Q)`, or both without `N`. Its
     parameters are `weight`, `(in_channels, out_channels / groups, h, w)`, and `bias`,
-    `(out_channels,)` or None.
+    `(out_channels,)` or None. Called with an `output_size`, the spatial or the whole one, it finds
+    the output padding by itself.
 
     Args:
         in_channels: Channels of the input.
@@ -221,7 +222,8 @@ class ConvTranspose2d(_ConvTranspose, torch.nn.ConvTranspose2d):
     Raises:
         TypeError: a number that is not an integer.
         ValueError: a number that is too small or an output padding that is too large, groups that
-            do not divide the channels, an unknown mode or method.
+            do not divide the channels, an unknown mode or method; in a call, an `output_size` that
+            the stride cannot reach.
         RuntimeError: negative channels, a negative kernel, a dtype that carries no gradient.
 
     Examples:
