@@ -1,11 +1,13 @@
-"""The built site, made once for all tests that read it."""
+"""What the tests share: a seed, one thread, and the built site, made once for all that read it."""
 
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from filelock import FileLock
 
 from scipyconv_site import pages
@@ -18,6 +20,16 @@ def build(config: Path, site: Path, *options: str) -> Path:
                           env=os.environ | {"NO_MKDOCS_2_WARNING": "1"})
     assert done.returncode == 0, done.stdout + done.stderr
     return site
+
+
+@pytest.fixture(autouse=True)
+def _seeded_and_on_one_thread() -> Iterator[None]:
+    """Small arrays: torch's threads would take longer to wake than to compute."""
+    torch.manual_seed(0)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -19,11 +19,6 @@ ARGUMENTS = ["input", "filter", "bias"]
 EACH_AND_ALL = [(0,), (1,), (2,), (0, 1, 2)]
 
 
-@pytest.fixture(autouse=True)
-def _seed():
-    torch.manual_seed(0)
-
-
 def arguments(dtype=torch.float64, batch=()):
     """Neither square nor symmetric: an input of 4 by 5 and a filter of 2 by 3."""
     return [torch.randn(shape, dtype=dtype) for shape in [(*batch, 4, 5), (2, 3), (1,)]]

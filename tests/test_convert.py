@@ -17,19 +17,6 @@ NAMES = [name for name in nn.__all__ if not name.startswith("Lazy")]
 DOUBLE = {"dtype": torch.float64}
 
 
-@pytest.fixture(autouse=True)
-def _seed():
-    torch.manual_seed(0)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 class Residual(torch.nn.Module):
     """x + f(x), the second convolution grouped."""
 

@@ -47,20 +47,6 @@ CLOSE = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _seed():
-    torch.manual_seed(0)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    """Torch's threads wait for each other longer than they compute, at these sizes."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def counts(request):
     """How many samples passed, by what was compared, operator and dtype; shown at the end."""

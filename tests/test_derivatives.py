@@ -34,11 +34,6 @@ EXACT = {"eps": 0.1, "atol": 1e-9, "rtol": 1e-9}
 COUNT = Counter()
 
 
-@pytest.fixture(autouse=True)
-def _seed():
-    torch.manual_seed(0)
-
-
 @pytest.fixture(scope="module", autouse=True)
 def _report(record_testsuite_property):
     """How many checks there were, in pytest's XML and at its end (-rP, -s)."""

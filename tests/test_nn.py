@@ -33,19 +33,6 @@ all_layers = pytest.mark.parametrize("name", EAGER + LAZY)
 eager_layers = pytest.mark.parametrize("name", EAGER)
 
 
-@pytest.fixture(autouse=True)
-def _seed():
-    torch.manual_seed(0)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def dimensions(name):
     return int(name[-2])
 

@@ -20,19 +20,6 @@ TRANSPOSE = [getattr(functional, f"conv_transpose{n}d") for n in (1, 2, 3)]
 LETTERS = "pqr"
 
 
-@pytest.fixture(autouse=True)
-def _seed():
-    torch.manual_seed(0)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def random(*shape, dtype=torch.float64):
     return torch.randn(shape, dtype=dtype)
 

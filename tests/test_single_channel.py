@@ -20,11 +20,6 @@ HALF = [torch.float16, torch.bfloat16]
 apply = ScipyConv2dFunction.apply
 
 
-@pytest.fixture(autouse=True)
-def _seed():
-    torch.manual_seed(0)
-
-
 def random(*shape, dtype=torch.float64):
     return torch.randn(shape, dtype=dtype, requires_grad=True)
 
