@@ -59,12 +59,7 @@ def convolution(dims: int, input: Sequence[int], weight: Sequence[int], bias: Se
     n, taps = input[-dims:], weight[2:]
     zeros = (named_padding(padding, n, taps, stride, dilation) if isinstance(padding, str)
              else pairs(padding, dims))
-    if weight[0] < 1 or weight[0] % groups:
-        raise RuntimeError(
-            f"weight must have out_channels, its dimension 0, in groups of equal size, at least "
-            f"one in each: it has {weight[0]}, and groups is {groups}; pass "
-            f"groups={gcd(weight[0], groups)}, say, or another weight"
-        )
+    check_equal_groups("out_channels", weight, groups)
     check_channels(input, dims, weight[1] * groups, f"weight.shape[1] times groups, "
                    f"{weight[1]} times {groups}")
     check_bias(bias, weight[0])
@@ -118,12 +113,7 @@ def transposed(dims: int, input: Sequence[int], weight: Sequence[int], bias: Seq
     padding = pairs(padding, dims)
     groups = check_groups(groups)
     check_dimensions(dims, input, weight, "(in_channels, out_channels / groups, {})")
-    if weight[0] < 1 or weight[0] % groups:
-        raise RuntimeError(
-            f"weight must have in_channels, its dimension 0, in groups of equal size, at least "
-            f"one in each: it has {weight[0]}, and groups is {groups}; pass "
-            f"groups={gcd(weight[0], groups)}, say, or another weight"
-        )
+    check_equal_groups("in_channels", weight, groups)
     if weight[1] < 1:
         raise RuntimeError(
             f"weight must have at least one output channel in a group, its dimension 1: its shape "
@@ -133,10 +123,8 @@ def transposed(dims: int, input: Sequence[int], weight: Sequence[int], bias: Seq
     check_bias(bias, weight[1] * groups)
     check_output_padding(added, stride, dilation)
     check_not_empty(dims, input)
-    size = tuple(
-        (n - 1) * s + d * (k - 1) + 1 - sum(pair) + extra for n, k, s, pair, d, extra in
-        zip(input[-dims:], weight[2:], stride, padding, dilation, added, strict=True)
-    )
+    least = _stamped(input[-dims:], weight[2:], stride, padding, dilation)
+    size = tuple(low + extra for low, extra in zip(least, added, strict=True))
     for i, n in enumerate(size):
         if n < 1:
             raise RuntimeError(
@@ -223,8 +211,7 @@ def output_padding(dims: int, input: Sequence[int], output_size: Any, kernel_siz
         stride of 2: it is 11; pass output_size=[8], say
     """
     ahead = len(input) - dims
-    least = [(n - 1) * s + d * (k - 1) + 1 - sum(pair) for n, k, s, pair, d in
-             zip(input[ahead:], kernel_size, stride, padding, dilation, strict=True)]
+    least = _stamped(input[ahead:], kernel_size, stride, padding, dilation)
     if not isinstance(output_size, Iterable) or not all(map(_is_integer, output_size)):
         raise TypeError(
             f"output_size must be a tuple of {dims} or {ahead + dims} ints: it is {output_size!r}, "
@@ -344,6 +331,16 @@ def check_groups(groups: Any, error: type[Exception] = RuntimeError) -> int:
     return index(groups)
 
 
+def check_equal_groups(side: str, weight: Sequence[int], groups: int) -> None:
+    """Check that the groups divide the channels on the weight's first dimension."""
+    if weight[0] < 1 or weight[0] % groups:
+        raise RuntimeError(
+            f"weight must have {side}, its dimension 0, in groups of equal size, at least "
+            f"one in each: it has {weight[0]}, and groups is {groups}; pass "
+            f"groups={gcd(weight[0], groups)}, say, or another weight"
+        )
+
+
 def check_output_padding(added: Sequence[int], stride: Sequence[int], dilation: Sequence[int],
                          error: type[Exception] = RuntimeError) -> None:
     """Check that each output padding is below the stride or below the dilation."""
@@ -407,6 +404,13 @@ def check_bias(bias: Sequence[int] | None, channels: int) -> None:
             f"({channels},): its shape is {_shown(bias)}; pass torch.zeros({channels}), say, or "
             f"None"
         )
+
+
+def _stamped(input: Sequence[int], taps: Sequence[int], stride: Sequence[int], padding: Pairs,
+             dilation: Sequence[int]) -> list[int]:
+    """Return a transposed convolution's size before its output padding."""
+    return [(n - 1) * s + d * (k - 1) + 1 - sum(pair) for n, k, s, pair, d in
+            zip(input, taps, stride, padding, dilation, strict=True)]
 
 
 def _listed(value: Any) -> Any:

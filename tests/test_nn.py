@@ -33,6 +33,18 @@ all_layers = pytest.mark.parametrize("name", EAGER + LAZY)
 eager_layers = pytest.mark.parametrize("name", EAGER)
 
 
+class Padded(torch.nn.Module):
+    """torch's layer behind torch's own padding."""
+
+    def __init__(self, conv, flat, mode):
+        super().__init__()
+        self.conv, self.flat = conv, flat
+        self.mode = "constant" if mode == "zeros" else mode
+
+    def forward(self, x):
+        return self.conv(F.pad(x, self.flat, mode=self.mode))
+
+
 def dimensions(name):
     return int(name[-2])
 
@@ -239,15 +251,7 @@ def test_asymmetric_padding(name, mode):
     theirs.load_state_dict(ours.state_dict())
     flat = [zeros for pair in reversed(padding) for zeros in pair]
 
-    class Padded(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv = theirs
-
-        def forward(self, x):
-            return self.conv(F.pad(x, flat, mode="constant" if mode == "zeros" else mode))
-
-    assert_same(ours, Padded(), image(name))
+    assert_same(ours, Padded(theirs, flat, mode), image(name))
     assert ours.padding == padding
     assert f"padding={padding}" in ours.extra_repr()
 
@@ -282,15 +286,7 @@ def test_same_with_a_stride(name, stride, mode):
             missing = d * (k - 1)
         flat = [missing // 2, missing - missing // 2, *flat]
 
-    class Padded(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv = theirs
-
-        def forward(self, x):
-            return self.conv(F.pad(x, flat, mode="constant" if mode == "zeros" else mode))
-
-    y = assert_same(ours, Padded(), x)
+    y = assert_same(ours, Padded(theirs, flat, mode), x)
     assert list(y.shape[2:]) == [math.ceil(m / s) for m, s in zip(x.shape[2:], stride, strict=True)]
     assert ours.padding == "same"
     assert ours.stride == stride
