@@ -21,7 +21,7 @@ _OURS = {getattr(torch.nn, name): getattr(nn, name) for name in nn.__all__}
 _TORCHS = {ours: theirs for theirs, ours in _OURS.items()}
 
 
-def to_scipyconv(model: Model, *, method: str = "direct", strict: bool = True) -> Model:
+def to_scipyconv(model: Model, *, method: str = "auto", strict: bool = True) -> Model:
     """Let SciPy compute every convolution layer of a model.
 
     Args:

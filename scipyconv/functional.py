@@ -8,7 +8,8 @@ not finite also meets zeros, which makes a NaN: those around a padded input and,
 gradient and in a transposed convolution, those around the stamps.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -17,18 +18,20 @@ from torch.overrides import handle_torch_function, has_torch_function
 
 from scipyconv import geometry
 from scipyconv.arguments import COMPLEX, INTEGER, REAL, check_alike, check_types
-from scipyconv.autograd import contract
-from scipyconv.engines import ENGINES
+from scipyconv.autograd import Call, apply, apply_plain, choose_for, is_plain
+from scipyconv.engines.choice import METHODS, Choice
 from scipyconv.geometry import Padding, Pairs
 from scipyconv.padding import fold_back, pad
 
-__all__ = ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
+__all__ = ["choose_method", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d",
+           "conv_transpose3d", "use_method"]
 
 Integers = int | Sequence[int]
 
 _dispatched: Callable[..., Tensor] = handle_torch_function
 
 DTYPES = (*REAL, torch.complex32, *COMPLEX, *INTEGER)
+_REAL = (torch.float32, torch.float64)
 #: What a half-precision dtype is computed in; the result is rounded once.
 _WIDE = {torch.float16: torch.float32, torch.bfloat16: torch.float32,
          torch.complex32: torch.complex64}
@@ -36,7 +39,7 @@ _WIDE = {torch.float16: torch.float32, torch.bfloat16: torch.float32,
 
 def conv1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Integers = 1,
            padding: str | Padding = 0, dilation: Integers = 1, groups: int = 1, *,
-           method: str = "direct") -> Tensor:
+           method: str = "auto") -> Tensor:
     """Cross-correlate along one dimension, as [torch.nn.functional.conv1d][] does.
 
     As `conv2d`, with `input` `(N, C, L)` or `(C, L)` and `weight` `(O, C / groups, k)`.
@@ -53,7 +56,7 @@ def conv1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: In
 
 def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Integers = 1,
            padding: str | Padding = 0, dilation: Integers = 1, groups: int = 1, *,
-           method: str = "direct") -> Tensor:
+           method: str = "auto") -> Tensor:
     """Cross-correlate along two dimensions, as [torch.nn.functional.conv2d][] does.
 
     y[n, o, t] = b[o] + the sum over c and k of w[o, c, k] x[n, c, stride t + dilation k - before].
@@ -68,7 +71,8 @@ def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: In
             rounded up.
         dilation: From one tap to the next.
         groups: How many groups of channels see only each other.
-        method: The engine that computes it, and all its derivatives: `"direct"`.
+        method: The engine that computes it, and all its derivatives: `"direct"`, `"matmul"` or
+            `"fft"`, or `"auto"` for the one that `choose_method` names.
 
     Returns:
         y, `(N, O, T, U)` or `(O, T, U)`, with (n + before + after - dilation (taps - 1) - 1) //
@@ -94,7 +98,7 @@ def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: In
 
 def conv3d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Integers = 1,
            padding: str | Padding = 0, dilation: Integers = 1, groups: int = 1, *,
-           method: str = "direct") -> Tensor:
+           method: str = "auto") -> Tensor:
     """Cross-correlate along three dimensions, as [torch.nn.functional.conv3d][] does.
 
     As `conv2d`, with `input` `(N, C, D, H, W)` or `(C, D, H, W)` and `weight`
@@ -112,7 +116,7 @@ def conv3d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: In
 
 def conv_transpose1d(input: Tensor, weight: Tensor, bias: Tensor | None = None,
                      stride: Integers = 1, padding: Padding = 0, output_padding: Integers = 0,
-                     groups: int = 1, dilation: Integers = 1, *, method: str = "direct") -> Tensor:
+                     groups: int = 1, dilation: Integers = 1, *, method: str = "auto") -> Tensor:
     """Apply the adjoint of `conv1d`, as [torch.nn.functional.conv_transpose1d][] does.
 
     As `conv_transpose2d`, with `input` `(N, C, L)` or `(C, L)` and `weight` `(C, O / groups, k)`.
@@ -128,7 +132,7 @@ def conv_transpose1d(input: Tensor, weight: Tensor, bias: Tensor | None = None,
 
 def conv_transpose2d(input: Tensor, weight: Tensor, bias: Tensor | None = None,
                      stride: Integers = 1, padding: Padding = 0, output_padding: Integers = 0,
-                     groups: int = 1, dilation: Integers = 1, *, method: str = "direct") -> Tensor:
+                     groups: int = 1, dilation: Integers = 1, *, method: str = "auto") -> Tensor:
     """Apply the adjoint of `conv2d`, as [torch.nn.functional.conv_transpose2d][] does.
 
     Each number of the input stamps the kernel into the output: y[n, o, p] = b[o] + the sum over c,
@@ -144,7 +148,8 @@ def conv_transpose2d(input: Tensor, weight: Tensor, bias: Tensor | None = None,
         output_padding: How many more rows and columns the output has at its end.
         groups: How many groups of channels see only each other.
         dilation: From one tap to the next.
-        method: The engine that computes it, and all its derivatives: `"direct"`.
+        method: The engine that computes it, and all its derivatives: `"direct"`, `"matmul"` or
+            `"fft"`, or `"auto"` for the one that `choose_method` names.
 
     Returns:
         y, `(N, O, P, Q)` or `(O, P, Q)`, with (n - 1) stride + dilation (taps - 1) + 1 - before -
@@ -169,7 +174,7 @@ def conv_transpose2d(input: Tensor, weight: Tensor, bias: Tensor | None = None,
 
 def conv_transpose3d(input: Tensor, weight: Tensor, bias: Tensor | None = None,
                      stride: Integers = 1, padding: Padding = 0, output_padding: Integers = 0,
-                     groups: int = 1, dilation: Integers = 1, *, method: str = "direct") -> Tensor:
+                     groups: int = 1, dilation: Integers = 1, *, method: str = "auto") -> Tensor:
     """Apply the adjoint of `conv3d`, as [torch.nn.functional.conv_transpose3d][] does.
 
     As `conv_transpose2d`, with `input` `(N, C, D, H, W)` or `(C, D, H, W)` and `weight`
@@ -186,6 +191,9 @@ def conv_transpose3d(input: Tensor, weight: Tensor, bias: Tensor | None = None,
 def convolve(dims: int, input: Any, weight: Any, bias: Any, stride: Any, padding: Any,
              dilation: Any, groups: Any, method: Any, mode: str = "zeros") -> Tensor:
     """Check and compute a convolution of so many spatial dimensions, in any padding mode."""
+    key = _key(dims, input, weight, bias, (stride, padding, dilation, groups, method, mode))
+    if key in _CALLS:
+        return apply_plain(_CALLS[key], input, weight, bias)
     if has_torch_function((input, weight, bias)):  # a subclass of Tensor, or torch.fx recording
         return _dispatched(convolve, (input, weight, bias), dims, input, weight, bias, stride,
                            padding, dilation, groups, method, mode)
@@ -197,15 +205,20 @@ def convolve(dims: int, input: Any, weight: Any, bias: Any, stride: Any, padding
     zeros = geo.padding
     if mode != "zeros":
         x, zeros = pad(x, geo.padding, mode), ((0, 0),) * dims
-    size = (x.shape[0], w.shape[0], *geo.size)
-    y = contract("y", x, w, geo.stride, _flat(zeros), geo.dilation, geo.groups, size, method)
-    return _finished(y, b, dtype, unbatched)
+    call = Call("y", (geo.stride, _flat(zeros), geo.dilation, geo.groups),
+                (x.shape[0], w.shape[0], *geo.size), _resolved(method))
+    _remember(key, call)
+    return _finished(apply(call, x, w, b), dtype, unbatched)
 
 
 def transpose(dims: int, input: Any, weight: Any, bias: Any, stride: Any, padding: Any,
               output_padding: Any, groups: Any, dilation: Any, method: Any,
               mode: str = "zeros") -> Tensor:
     """Check and compute the adjoint of a convolution, its padding mode's adjoint included."""
+    key = _key(dims, input, weight, bias,
+               (stride, padding, output_padding, groups, dilation, method, mode))
+    if key in _CALLS:
+        return apply_plain(_CALLS[key], weight, input, bias)
     if has_torch_function((input, weight, bias)):
         return _dispatched(transpose, (input, weight, bias), dims, input, weight, bias, stride,
                            padding, output_padding, groups, dilation, method, mode)
@@ -214,30 +227,117 @@ def transpose(dims: int, input: Any, weight: Any, bias: Any, stride: Any, paddin
                               padding, output_padding, groups, dilation)
     dtype, unbatched = g.dtype, g.ndim == dims + 1
     g, w, b = _widened(g.unsqueeze(0) if unbatched else g), _widened(w), _widened(b)
-    zeros, size = geo.padding, geo.size
-    if mode != "zeros":  # with the border, which is folded back onto what it copies
+    zeros, size, folded = geo.padding, geo.size, mode != "zeros"
+    if folded:  # with the border, which is folded back onto what it copies
         zeros = ((0, 0),) * dims
         size = tuple(n + sum(pair) for n, pair in zip(geo.size, geo.padding, strict=True))
-    size = (g.shape[0], w.shape[1] * geo.groups, *size)
-    y = contract("x", w, g, geo.stride, _flat(zeros), geo.dilation, geo.groups, size, method)
-    if mode != "zeros":
+    call = Call("x", (geo.stride, _flat(zeros), geo.dilation, geo.groups),
+                (g.shape[0], w.shape[1] * geo.groups, *size), _resolved(method))
+    _remember(key, call)
+    y = apply(call, w, g, None if folded else b)
+    if folded:
         y = fold_back(y, geo.padding, mode)
-    return _finished(y, b, dtype, unbatched)
+        y = y if b is None else y + b.reshape(-1, *[1] * dims)
+    return _finished(y, dtype, unbatched)
+
+
+#: Calls that were checked. One like them goes straight to the engine: the checks take longer than
+#: a small layer.
+_CALLS: dict[Any, Call] = {}
+
+
+def _key(dims: int, input: Any, weight: Any, bias: Any, arguments: tuple[Any, ...]) -> Any:
+    """What decides the checks' outcome, for plain batches in single or double precision."""
+    if (input is None or weight is None or not is_plain(input, weight, bias) or arguments[-1] != "zeros" or input.ndim != dims + 2
+            or not input.dtype is weight.dtype in _REAL or torch.is_autocast_enabled("cpu")):
+        return None
+    of_bias = None if bias is None else (bias.shape, bias.dtype)
+    # as text, because 1, 1.0 and True are equal and only the first is an integer
+    return input.shape, weight.shape, of_bias, input.dtype, repr(arguments), _default[0]
+
+
+def _remember(key: Any, call: Call) -> None:
+    if key is not None:
+        if len(_CALLS) >= 4096:
+            _CALLS.clear()
+        _CALLS[key] = call
+
+
+_default = ["auto"]
+
+
+@contextmanager
+def use_method(method: str) -> Iterator[None]:
+    """Let every convolution whose `method` is `"auto"` use this engine, in the whole program.
+
+    Layers that are called inside differentiate with it as well, wherever that happens.
+
+    Raises:
+        ValueError: a `method` that there is not.
+
+    Examples:
+        >>> x, w = torch.tensor([[[1.0, 2, 4]]]), torch.tensor([[[1.0, -1]]])
+        >>> with use_method("fft"):
+        ...     y = conv1d(x, w)
+        >>> y.round(decimals=3)
+        tensor([[[-1., -2.]]])
+    """
+    check_method(method)
+    before, _default[0] = _default[0], method
+    try:
+        yield
+    finally:
+        _default[0] = before
+
+
+def _resolved(method: str) -> str:
+    return _default[0] if method == "auto" else method
+
+
+def choose_method(input: Tensor, weight: Tensor, stride: Integers = 1,
+                  padding: str | Padding = 0, dilation: Integers = 1, groups: int = 1) -> Choice:
+    """Tell which engine `method="auto"` takes for a convolution, and what each is likely to cost.
+
+    The arguments are those of `conv1d`, `conv2d` and `conv3d`; only the shapes and dtypes of the
+    tensors count, and whether they require a gradient. They may be on the `meta` device.
+
+    Returns:
+        The engine's name and, for each engine, the estimate in seconds.
+
+    Raises:
+        TypeError: an argument of another type.
+        RuntimeError: shapes, dtypes or numbers that do not fit together.
+
+    Examples:
+        >>> x, w = torch.empty(1, 8, 128, 128), torch.empty(8, 8, 31, 31)
+        >>> choose_method(x, w).method
+        'fft'
+        >>> choose_method(x, w[:, :, :3, :3]).method
+        'matmul'
+    """
+    x, w, _ = _operands(input, weight, None, "auto")
+    dims = w.ndim - 2
+    geo = geometry.convolution(dims, x.shape, w.shape, None, stride, padding, dilation, groups)
+    x, w = _widened(x.unsqueeze(0) if x.ndim == dims + 1 else x), _widened(w)
+    maps = "y" + "x" * x.requires_grad + "w" * w.requires_grad if torch.is_grad_enabled() else "y"
+    return choose_for(maps, "y", x, w, (geo.stride, _flat(geo.padding), geo.dilation, geo.groups),
+                      (x.shape[0], w.shape[0], *geo.size))
 
 
 def check_method(method: Any) -> None:
     """Check that there is such an engine.
 
     Examples:
-        >>> check_method("fft")
+        >>> check_method("winograd")
         Traceback (most recent call last):
         ...
-        ValueError: method must be 'direct': it is 'fft'; pass method='direct'
+        ValueError: method must be one of 'auto', 'direct', 'matmul', 'fft': it is 'winograd'; pass
+        method='auto', say
     """
-    if not isinstance(method, str) or method not in ENGINES:
+    if not isinstance(method, str) or method not in METHODS:
         raise ValueError(
-            f"method must be {' or '.join(map(repr, ENGINES))}: it is {method!r}; "
-            f"pass method={next(iter(ENGINES))!r}"
+            f"method must be one of {', '.join(map(repr, METHODS))}: it is {method!r}; "
+            f"pass method='auto', say"
         )
 
 
@@ -268,13 +368,11 @@ def _widened(tensor: Any) -> Any:
     return tensor if tensor is None else tensor.to(_WIDE.get(tensor.dtype, tensor.dtype))
 
 
-def _flat(padding: Pairs) -> list[int]:
-    return [zeros for pair in padding for zeros in pair]
+def _flat(padding: Pairs) -> tuple[int, ...]:
+    return tuple(zeros for pair in padding for zeros in pair)
 
 
-def _finished(y: Tensor, b: Tensor | None, dtype: torch.dtype, unbatched: bool) -> Tensor:
-    """Add the bias, round, and take the batch off that was put on."""
-    if b is not None:
-        y = y + b.reshape(-1, *[1] * (y.ndim - 2))
+def _finished(y: Tensor, dtype: torch.dtype, unbatched: bool) -> Tensor:
+    """Round, and take the batch off that was put on."""
     y = y.to(dtype)
     return y.squeeze(0) if unbatched else y

@@ -27,7 +27,7 @@ class _Layer(torch.nn.Module):
     """What all layers share: the checks when they are made, and the engine."""
 
     dims: int
-    method = "direct"
+    method = "auto"
     stride: Any
     padding: Any
     dilation: Any
@@ -57,7 +57,7 @@ class _Conv(_Layer):
     def __init__(self, in_channels: int, out_channels: int, kernel_size: Integers,
                  stride: Integers = 1, padding: str | Padding = 0, dilation: Integers = 1,
                  groups: int = 1, bias: bool = True, padding_mode: str = "zeros",
-                 device: Any = None, dtype: Any = None, *, method: str = "direct") -> None:
+                 device: Any = None, dtype: Any = None, *, method: str = "auto") -> None:
         if not isinstance(self, LazyModuleMixin):  # which has checked, and has no channels yet
             self._check(padding_mode, method, in_channels, out_channels, kernel_size, stride,
                         padding, dilation, groups, 0)
@@ -87,7 +87,7 @@ class _ConvTranspose(_Layer):
                  stride: Integers = 1, padding: Padding = 0, output_padding: Integers = 0,
                  groups: int = 1, bias: bool = True, dilation: Integers = 1,
                  padding_mode: str = "zeros", device: Any = None, dtype: Any = None, *,
-                 method: str = "direct") -> None:
+                 method: str = "auto") -> None:
         if not isinstance(self, LazyModuleMixin):
             self._check(padding_mode, method, in_channels, out_channels, kernel_size, stride,
                         padding, dilation, groups, output_padding)
@@ -155,7 +155,8 @@ class Conv2d(_Conv, torch.nn.Conv2d):
         padding_mode: What the border holds: `"zeros"`, `"reflect"`, `"replicate"` or `"circular"`.
         device: Where the parameters are: in main memory, or on `meta`.
         dtype: A floating-point or complex dtype of the parameters.
-        method: The engine that computes it, and all its derivatives: `"direct"`.
+        method: The engine that computes it, and all its derivatives: `"direct"`, `"matmul"` or
+            `"fft"`, or `"auto"` for the one that `choose_method` names.
 
     Raises:
         TypeError: a number that is not an integer.
@@ -217,7 +218,8 @@ class ConvTranspose2d(_ConvTranspose, torch.nn.ConvTranspose2d):
             it onto the pixels that this mode of `Conv2d` copies: the adjoint of that padding.
         device: Where the parameters are: in main memory, or on `meta`.
         dtype: A floating-point or complex dtype of the parameters.
-        method: The engine that computes it, and all its derivatives: `"direct"`.
+        method: The engine that computes it, and all its derivatives: `"direct"`, `"matmul"` or
+            `"fft"`, or `"auto"` for the one that `choose_method` names.
 
     Raises:
         TypeError: a number that is not an integer.
@@ -252,7 +254,7 @@ class _LazyConv(_Layer):
     def __init__(self, out_channels: int, kernel_size: Integers, stride: Integers = 1,
                  padding: str | Padding = 0, dilation: Integers = 1, groups: int = 1,
                  bias: bool = True, padding_mode: str = "zeros", device: Any = None,
-                 dtype: Any = None, *, method: str = "direct") -> None:
+                 dtype: Any = None, *, method: str = "auto") -> None:
         self._check(padding_mode, method, groups, out_channels, kernel_size, stride, padding,
                     dilation, groups, 0)
         super().__init__(out_channels, kernel_size, stride, padding, dilation, groups, bias,
@@ -264,7 +266,7 @@ class _LazyConvTranspose(_Layer):
     def __init__(self, out_channels: int, kernel_size: Integers, stride: Integers = 1,
                  padding: Padding = 0, output_padding: Integers = 0, groups: int = 1,
                  bias: bool = True, dilation: Integers = 1, padding_mode: str = "zeros",
-                 device: Any = None, dtype: Any = None, *, method: str = "direct") -> None:
+                 device: Any = None, dtype: Any = None, *, method: str = "auto") -> None:
         self._check(padding_mode, method, groups, out_channels, kernel_size, stride, padding,
                     dilation, groups, output_padding)
         super().__init__(out_channels, kernel_size, stride, padding, output_padding, groups, bias,

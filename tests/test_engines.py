@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from scipyconv.engines import ENGINES
+from scipyconv.engines.choice import ENGINES
 from scipyconv.engines.direct import phases
 
 # x's spatial size, taps, stride, dilation, and how many pixels no window reaches.

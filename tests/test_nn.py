@@ -120,7 +120,7 @@ def test_signatures(name):
             assert ours[key].kind == parameter.kind, key
     method = inspect.signature(getattr(nn, name)).parameters["method"]
     assert method.kind is method.KEYWORD_ONLY
-    assert method.default == "direct"
+    assert method.default == "auto"
 
 
 @pytest.mark.parametrize("name", LAZY)
@@ -135,9 +135,11 @@ def test_signatures_of_lazy_layers(name):
 def test_method(name):
     """The engine is chosen when the layer is made."""
     arguments = (6, 3) if name in LAZY else (4, 6, 3)
-    layer = getattr(nn, name)(*arguments, method="direct")
-    assert layer.method == "direct"
-    for method in ("fft", "auto", "", None, 1, ["direct"]):
+    for method in ("auto", "direct", "matmul", "fft"):
+        layer = getattr(nn, name)(*arguments, method=method)
+        assert layer.method == method
+        assert ("method=" in repr(layer)) == (method != "auto")
+    for method in ("winograd", "", None, 1, ["direct"]):
         with pytest.raises(ValueError, match=r"^method must be"):
             getattr(nn, name)(*arguments, method=method)
 

@@ -8,10 +8,3 @@ strides in memory, real or complex of one dtype. Nothing is conjugated, and noth
 with its border, and its gradient is returned with it. `shape` is the result's, which the operands
 alone do not determine. No engine imports torch.
 """
-
-from types import ModuleType
-
-from scipyconv.engines import direct
-
-#: The engines, by the name that `method` takes.
-ENGINES: dict[str, ModuleType] = {"direct": direct}

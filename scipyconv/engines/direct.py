@@ -20,6 +20,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import signal
 
+from scipyconv.engines.border import padded
+
 Array = npt.NDArray[Any]
 Slices = tuple[slice, ...]
 
@@ -75,10 +77,10 @@ def input_gradient(g: Array, w: Array, shape: Sequence[int], stride: Sequence[in
     outputs, channels = len(w) // groups, w.shape[1]
     for t, k, p in phases(g.shape[2:], w.shape[2:], stride, dilation):
         taps = np.moveaxis(np.flip(w[:, :, *k], tuple(range(2, w.ndim))), 1, 0)
-        padded = _bordered(g[:, :, *t], [size - 1 for size in taps.shape[2:]])
+        full = padded(g[:, :, *t], [(size - 1, size - 1) for size in taps.shape[2:]])
         for group, c in np.ndindex(groups, channels):
             o, channel = slice(group * outputs, (group + 1) * outputs), group * channels + c
-            grad_x[:, channel : channel + 1, *p] += _slide(padded[:, o], taps[c : c + 1, o])
+            grad_x[:, channel : channel + 1, *p] += _slide(full[:, o], taps[c : c + 1, o])
     return grad_x.astype(dtype)
 
 
@@ -135,14 +137,6 @@ def _slide(a: Array, b: Array) -> Array:
     for t, k in product(np.ndindex(y.shape[:-2]), np.ndindex(b.shape[:-2])):
         y[t] += signal.correlate2d(a[tuple(map(add, t, k))], b[k], mode="valid")
     return y
-
-
-def _bordered(g: Array, widths: Sequence[int]) -> Array:
-    """Put that many zeros before and after the last dimensions: `numpy.pad`, but fast if small."""
-    widths = [0] * (g.ndim - len(widths)) + list(widths)
-    z = np.zeros([n + 2 * width for n, width in zip(g.shape, widths, strict=True)], g.dtype)
-    z[tuple(slice(width, width + n) for n, width in zip(g.shape, widths, strict=True))] = g
-    return z
 
 
 def _widened(*arrays: Array) -> list[Array]:

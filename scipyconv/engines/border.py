@@ -1,0 +1,36 @@
+"""Zeros around an array."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+
+def padded(x: Array, zeros: Sequence[tuple[int, int]]) -> Array:
+    """Put that many zeros before and after each of the last dimensions.
+
+    As `numpy.pad`, which takes ten times as long for a small array. The array itself is returned
+    if there is nothing to put.
+
+    Examples:
+        >>> padded(np.ones((2, 2)), [(1, 0)])
+        array([[0., 1., 1.],
+               [0., 1., 1.]])
+    """
+    if not any(map(any, zeros)):
+        return x
+    first = x.ndim - len(zeros)
+    ends = [(before, before + n) for (before, _), n in zip(zeros, x.shape[first:], strict=True)]
+    z = np.empty((*x.shape[:first], *(end + after for (_, end), (_, after)
+                                      in zip(ends, zeros, strict=True))), x.dtype)
+    inside: tuple[Any, ...] = (...,)
+    for start, end in ends:  # only the border: clearing the whole would cost as much as the copy
+        rest = (slice(None),) * (len(ends) - len(inside))
+        z[(*inside, slice(start), *rest)] = 0
+        z[(*inside, slice(end, None), *rest)] = 0
+        inside = (*inside, slice(start, end))
+    z[inside] = x
+    return z

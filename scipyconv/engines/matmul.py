@@ -1,0 +1,172 @@
+"""Windows times weights: each window of the input a column, all channels' weights a row, by BLAS.
+
+The columns repeat each pixel as often as there are taps. They are never made all at once, but
+piece by piece, each small enough to stay in the processor's cache until it has been multiplied. So
+beyond the result this engine needs `PIECE` bytes for each thread, and its copies cost little.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import product
+from math import prod
+from operator import mul
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from scipyconv.engines import threads
+from scipyconv.engines.border import padded
+
+Array = npt.NDArray[Any]
+Piece = tuple[slice, ...]
+
+#: Bytes of a piece, its columns and its outputs together: at most, and at least for a second thread.
+PIECE, SMALL = 1 << 20, 1 << 16
+#: From so many times more output than input channels on, stamping beats unfolding the cotangent.
+_STAMP = 8
+
+
+def correlate(x: Array, w: Array, shape: Sequence[int], stride: Sequence[int],
+              dilation: Sequence[int], groups: int) -> Array:
+    """y[n, o, t] = sum over c, k of w[o, c, k] · x[n, c, stride·t + dilation·k].
+
+    Examples:
+        >>> x, w = np.array([[[0.0, 1, 3, 2, 4]]]), np.array([[[1.0, 2]]])
+        >>> correlate(x, w, (1, 1, 2), stride=[2], dilation=[1], groups=1)
+        array([[[2., 7.]]])
+    """
+    y = np.empty(shape, x.dtype)
+    windows = _windows(np.ascontiguousarray(x), w.shape[2:], shape[2:], stride, dilation, groups)
+    outputs, rows = _by_group(y, groups), _rows(w, groups)
+
+    def work(pieces: Iterable[Piece]) -> None:
+        for n, *t in pieces:
+            # BLAS is faster with the larger factor first and transposed
+            result = _columns(windows[n, ..., *t], rows).swapaxes(2, 3) @ rows.swapaxes(1, 2)
+            _flat(outputs[n, :, :, *t])[...] = result.swapaxes(2, 3)
+
+    threads.share(work, _pieces(y, rows), y.size * rows.shape[2])
+    return y
+
+
+def weight_gradient(x: Array, g: Array, shape: Sequence[int], stride: Sequence[int],
+                    dilation: Sequence[int], groups: int) -> Array:
+    """grad_w[o, c, k] = sum over n, t of g[n, o, t] · x[n, c, stride·t + dilation·k].
+
+    Examples:
+        >>> x, g = np.array([[[0.0, 1, 3, 2, 4]]]), np.array([[[2.0, 7]]])
+        >>> weight_gradient(x, g, (1, 1, 2), stride=[2], dilation=[1], groups=1)
+        array([[[21., 16.]]])
+    """
+    grad_w = np.zeros(shape, x.dtype)
+    windows = _windows(np.ascontiguousarray(x), shape[2:], g.shape[2:], stride, dilation, groups)
+    cotangents, rows = _by_group(g, groups), _rows(grad_w, groups)
+
+    def work(pieces: Iterable[Piece]) -> Array:
+        total = np.zeros_like(rows.swapaxes(1, 2))
+        for n, *t in pieces:
+            part = _flat(cotangents[n, :, :, *t])
+            total += (_columns(windows[n, ..., *t], rows) @ part.swapaxes(2, 3)).sum(0)
+        return total
+
+    for total in threads.share(work, _pieces(g, rows), g.size * rows.shape[2]):
+        rows += total.swapaxes(1, 2)
+    return grad_w
+
+
+def input_gradient(g: Array, w: Array, shape: Sequence[int], stride: Sequence[int],
+                   dilation: Sequence[int], groups: int) -> Array:
+    """grad_x[n, c, p] = sum over o, t, k with p = stride·t + dilation·k of w[o, c, k] · g[n, o, t].
+
+    The flipped weights over the windows of a bordered cotangent; or stamps, for a stride, and for
+    many output channels and few input channels.
+
+    Examples:
+        >>> g, w = np.array([[[2.0, 7]]]), np.array([[[1.0, 2]]])
+        >>> input_gradient(g, w, (1, 1, 5), stride=[2], dilation=[1], groups=1)
+        array([[[ 2.,  4.,  7., 14.,  0.]]])
+    """
+    if stamps(w.shape, stride, groups):
+        return _stamped(g, w, shape, stride, dilation, groups)
+    zeros = [(d * (k - 1), n - t) for d, k, n, t in zip(
+        dilation, w.shape[2:], shape[2:], g.shape[2:], strict=True)]
+    return correlate(padded(g, zeros), _flipped(w, groups), shape, stride, dilation, groups)
+
+
+def stamps(w: Sequence[int], stride: Sequence[int], groups: int) -> bool:
+    """Tell whether the input's gradient is stamped, for weights of this shape."""
+    return any(step > 1 for step in stride) or w[0] // groups >= _STAMP * w[1]
+
+
+def _stamped(g: Array, w: Array, shape: Sequence[int], stride: Sequence[int],
+             dilation: Sequence[int], groups: int) -> Array:
+    """Multiply weights and cotangents to columns, and add each tap's to the pixels it came from."""
+    grad_x, rows = np.zeros(shape, g.dtype), _rows(w, groups)
+    windows = _windows(grad_x, w.shape[2:], g.shape[2:], stride, dilation, groups)
+    cotangents = _by_group(g, groups)
+
+    def work(images: Iterable[list[Piece]]) -> None:
+        for n, *t in (piece for image in images for piece in image):
+            products = rows.swapaxes(1, 2) @ _flat(cotangents[n, :, :, *t])
+            columns = products.reshape(windows[n, ..., *t].shape)
+            for k in np.ndindex(*w.shape[2:]):
+                pixels = windows[n, :, :, *k, *t]
+                pixels += columns[:, :, :, *k]
+
+    images: dict[int, list[Piece]] = {}  # two threads must not add to one image
+    for piece in _pieces(g, rows, 4 * PIECE):  # additions in large pieces hold each other up less
+        images.setdefault(piece[0].start, []).append(piece)
+    threads.share(work, list(images.values()), g.size * rows.shape[2])
+    return grad_x
+
+
+def _windows(x: Array, taps: Sequence[int], outputs: Sequence[int], stride: Sequence[int],
+             dilation: Sequence[int], groups: int) -> Array:
+    """`(N, groups, C, K..., T...)`: x[n, c, stride·t + dilation·k], a view of a contiguous x."""
+    batch, channels = x.shape[0], x.shape[1] // groups
+    n, c, *p = x.strides
+    # the constructor, because as_strided takes longer than a small product
+    return np.ndarray((batch, groups, channels, *taps, *outputs), x.dtype, x, 0,
+                      (n, channels * c, c, *map(mul, dilation, p), *map(mul, stride, p)))
+
+
+def _columns(windows: Array, rows: Array) -> Array:
+    """`(N, groups, C·K, T)`, a copy unless each window is one pixel."""
+    outputs = windows.shape[(3 + windows.ndim) // 2 :]
+    return windows.reshape(*windows.shape[:2], rows.shape[2], prod(outputs))
+
+
+def _rows(w: Array, groups: int) -> Array:
+    """`(groups, O, C·K)`."""
+    return np.ascontiguousarray(w).reshape(groups, len(w) // groups, prod(w.shape[1:]))
+
+
+def _by_group(y: Array, groups: int) -> Array:
+    """`(N, groups, O, T...)`."""
+    return np.ascontiguousarray(y).reshape(len(y), groups, y.shape[1] // groups, *y.shape[2:])
+
+
+def _flat(part: Array) -> Array:
+    """`(N, groups, O, T)`; `_pieces` cuts so that this is a view."""
+    return part.reshape(*part.shape[:3], prod(part.shape[3:]))
+
+
+def _flipped(w: Array, groups: int) -> Array:
+    """`(groups·C, O, K...)`: the weights from y back to x."""
+    turned = np.flip(_by_group(w.swapaxes(0, 1), groups), tuple(range(3, w.ndim + 1)))
+    return turned.swapaxes(0, 1).reshape(groups * w.shape[1], len(w) // groups, *w.shape[2:])
+
+
+def _pieces(y: Array, rows: Array, most: int = PIECE) -> list[Piece]:
+    """Cut samples and outputs into pieces of at most that many bytes, enough for all threads."""
+    sizes, each = (len(y), *y.shape[2:]), max(1, sum(rows.shape[1:]) * len(rows) * y.itemsize)
+    if prod(sizes) * each <= SMALL:
+        return [tuple(map(slice, sizes))]
+    room = min(most, max(SMALL, -(-prod(sizes) // threads.count()) * each)) // each
+    cuts: list[list[slice]] = []
+    for size in reversed(sizes):
+        parts = -(-size // max(1, min(size, room)))  # as few as fit
+        room //= max(1, size)
+        ends = [size * i // max(1, parts) for i in range(parts + 1)]
+        cuts.insert(0, [slice(*ends[i : i + 2]) for i in range(parts)])
+    return list(product(*cuts))

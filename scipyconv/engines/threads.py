@@ -1,0 +1,148 @@
+"""How an engine uses the cores: each takes a share of the pieces, and BLAS stays on one.
+
+BLAS has threads of its own. They wait for the next product by spinning, for a tenth of a second,
+and take the cores from whatever runs then: the next layer of a model, say. Threads of Python sleep
+while they wait. They run side by side where it matters, because NumPy lets go of the interpreter
+while it copies and multiplies; and pieces that are copied in one thread while another multiplies
+also keep both cores busy where a threaded product alone would not.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import nullcontext
+from functools import lru_cache
+from math import inf
+from threading import Barrier, Lock
+from types import TracebackType
+from typing import Any, TypeVar
+
+import numpy as np
+
+Piece = TypeVar("Piece")
+Result = TypeVar("Result")
+
+
+def cores() -> int:
+    """Count the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+#: So few products BLAS computes on one thread anyway.
+_SMALL = 1 << 18
+#: How many threads an engine uses: a function. Under PyTorch it is `torch.get_num_threads`.
+count: Callable[[], int] = cores
+
+
+def share(work: Callable[[Iterable[Piece]], Result], pieces: Sequence[Piece],
+          products: float = inf) -> list[Result]:
+    """Deal the pieces out to the threads; what `work` makes of each hand, in order.
+
+    `products` is how many numbers it multiplies. Who gets which piece depends on their number and the threads' alone, so that sums come out the
+    same in every run. If a thread fails, or is interrupted, the others stop after their piece.
+
+    Examples:
+        >>> sum(share(sum, range(10)))
+        45
+    """
+    hands = max(1, min(count(), len(pieces)))
+    if hands == 1:
+        with _one_blas_thread if products > _SMALL else nullcontext():
+            return [work(pieces)]
+    stopped: list[bool] = []
+
+    def deal(i: int) -> Iterator[Piece]:
+        for piece in pieces[i::hands]:
+            if stopped:
+                return
+            yield piece
+
+    def run(i: int) -> Result:
+        with np.errstate(all="ignore"):  # each thread has its own
+            return work(deal(i))
+
+    with _one_blas_thread:
+        futures = [_pool(hands - 1).submit(run, i) for i in range(1, hands)]
+        try:
+            return [run(0), *(future.result() for future in futures)]
+        except BaseException:
+            stopped.append(True)
+            raise
+        finally:
+            wait(futures)  # they write into the caller's arrays
+
+
+class _OneBlasThread:
+    """While at least one thread is inside, every BLAS computes on the thread that calls it."""
+
+    def __init__(self) -> None:
+        self.lock, self.inside, self.before = Lock(), 0, list[int]()
+
+    def __enter__(self) -> None:
+        with self.lock:
+            self.inside += 1
+            if self.inside == 1:
+                self.before = [blas.get_num_threads() for blas in _blas()]
+                for blas in _blas():
+                    blas.set_num_threads(1)
+                _warm(count())
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 traceback: TracebackType | None) -> None:
+        with self.lock:
+            self.inside -= 1
+            if self.inside == 0:
+                self._restore()
+
+    def _restore(self) -> None:
+        for blas, threads in zip(_blas(), self.before, strict=True):
+            blas.set_num_threads(threads)
+
+    def forget(self) -> None:
+        """In a forked process: the threads that were inside are not."""
+        if self.inside:
+            self._restore()
+        self.lock, self.inside = Lock(), 0
+
+
+_one_blas_thread = _OneBlasThread()
+
+
+@lru_cache
+def _blas() -> list[Any]:
+    from threadpoolctl import ThreadpoolController  # here, because looking takes milliseconds
+
+    return [lib for lib in ThreadpoolController().lib_controllers if lib.user_api == "blas"]
+
+
+@lru_cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, "scipyconv")
+
+
+@lru_cache
+def _warm(hands: int) -> None:
+    """Let BLAS write to all of the memory that it packs its factors into, once for each thread.
+
+    Its kernels read ahead of what a small product has written. In memory that was never written to
+    the processor looks for a page that is not there, each time, and half of its speed is lost.
+    """
+    together = Barrier(hands)
+
+    def multiply() -> None:
+        together.wait()
+        np.ones((64, 400)) @ np.ones((400, 512))
+
+    futures = [_pool(hands - 1).submit(multiply) for _ in range(1, hands)]
+    multiply()
+    wait(futures)
+
+
+def _forked() -> None:
+    _pool.cache_clear()  # its threads are the parent's
+    _warm.cache_clear()
+    _one_blas_thread.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
