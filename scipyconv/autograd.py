@@ -80,6 +80,7 @@ class Call:
 
     out: str
     geometry: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], int]
+    #: The result's shape.
     size: tuple[int, ...]
     method: str
     chosen: dict[str, str] = field(default_factory=dict)
@@ -127,8 +128,7 @@ def apply_plain(call: Call, a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor
     """As `apply`, for plain tensors."""
     maps = call.out
     if torch.is_grad_enabled():
-        first, second = OPERANDS[maps]
-        maps += first * a.requires_grad + second * b.requires_grad
+        maps += OPERANDS[maps][0] * a.requires_grad + OPERANDS[maps][1] * b.requires_grad
         if len(maps) > 1 or (bias is not None and bias.requires_grad):
             return _apply_short(call, call.method_for(maps, a, b), a, b, bias)
     method = call.method_for(maps, a, b)
@@ -156,26 +156,25 @@ class _Short(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor | None) -> tuple[Tensor | None, ...]:
         if g is None:
             return (None,) * 5
-        operands, grads, bias = ctx.saved_tensors, [None, None], ctx.needs_input_grad[4]
-        out, roles, plain = ctx.call.out, OPERANDS[ctx.call.out], False
-        if not torch.is_grad_enabled() and is_plain(g):
-            plain, known = True, {out: _as_numpy(g)}
-            spectra = dict(zip(ctx.kept, map(_as_numpy, operands[2:]), strict=True))
-        for i in 0, 1:
+        a, b, *spectra = ctx.saved_tensors
+        call: Call = ctx.call
+        plain, roles, sums = not torch.is_grad_enabled() and is_plain(g), OPERANDS[call.out], None
+        kept = dict(zip(ctx.kept, map(_as_numpy, spectra), strict=True)) if plain else {}
+
+        def gradient(i: int) -> Tensor | None:
             if not ctx.needs_input_grad[2 + i]:
-                continue
-            size, other = tuple(operands[i].shape), operands[1 - i].conj()
-            first, second = (g if role == out else other for role in OPERANDS[roles[i]])
-            if plain:
-                grads[i] = torch.from_numpy(_run(roles[i], _as_numpy(first), _as_numpy(second),
-                                                 ctx.call.geometry, size, ctx.method, spectra))
-            else:
-                grads[i] = contract(roles[i], first, second, *ctx.call.geometry, size, ctx.method)
-        if not bias:
-            return None, None, *grads, None
-        flat = known[out].reshape(*g.shape[:2], prod(g.shape[2:])) if plain else g.flatten(2)
-        return None, None, *grads, (torch.from_numpy(flat.sum(2).sum(0)) if plain
-                                    else flat.sum((0, 2)))
+                return None
+            size, other = tuple((a, b)[i].shape), (a, b)[1 - i].conj()
+            first, second = (g, other) if OPERANDS[roles[i]][0] == call.out else (other, g)
+            if not plain:
+                return contract(roles[i], first, second, *call.geometry, size, ctx.method)
+            return torch.from_numpy(_run(roles[i], _as_numpy(first), _as_numpy(second),
+                                         call.geometry, size, ctx.method, kept))
+
+        if ctx.needs_input_grad[4]:
+            sums = g.sum((0, *range(2, g.ndim))) if not plain else torch.from_numpy(
+                _as_numpy(g).reshape(*g.shape[:2], prod(g.shape[2:])).sum((0, 2)))
+        return None, None, gradient(0), gradient(1), sums
 
 
 _apply_short: Callable[..., Tensor] = _Short.apply
@@ -221,17 +220,21 @@ def _run(out: str, a: Array, b: Array, geometry: Any, size: tuple[int, ...], met
          spectra: dict[str, Array] | None = None) -> Array:
     """Compute one map, x in its border."""
     stride, padding, dilation, groups = geometry
-    zeros = list(zip(padding[::2], padding[1::2], strict=True))
-    engine, kept = ENGINES[method], (spectra,) if method == "fft" else ()
+    zeros, engine = list(zip(padding[::2], padding[1::2], strict=True)), ENGINES[method]
+    kept = (spectra,) if method == "fft" else ()
     with np.errstate(all="ignore"):  # infinities and NaN are results here, as in torch
         if out != "x":
             function = engine.correlate if out == "y" else engine.weight_gradient
-            return np.ascontiguousarray(
-                function(padded(a, zeros), b, size, stride, dilation, groups, *kept))
-        shape = (*size[:2], *(n + sum(pair) for n, pair in zip(size[2:], zeros, strict=True)))
-        result = engine.input_gradient(b, a, shape, stride, dilation, groups, *kept)
-        inside = [slice(pair[0], pair[0] + n) for n, pair in zip(size[2:], zeros, strict=True)]
-        return np.ascontiguousarray(result[:, :, *inside])
+            result = function(padded(a, zeros), b, size, stride, dilation, groups, *kept)
+        else:
+            shape = (*size[:2], *(n + sum(pair) for n, pair in zip(size[2:], zeros, strict=True)))
+            if method == "matmul":
+                result = engine.input_gradient(b, a, shape, stride, dilation, groups, zeros)
+            else:
+                full = engine.input_gradient(b, a, shape, stride, dilation, groups, *kept)
+                result = full[:, :, *(slice(before, before + n) for n, (before, _) in zip(
+                    size[2:], zeros, strict=True))]
+    return np.ascontiguousarray(result)
 
 
 def _as_numpy(t: Tensor) -> Array:

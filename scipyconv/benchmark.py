@@ -92,9 +92,9 @@ def parse(text: str) -> Case:
     try:
         numbers = [int(part) for part in parts if "=" not in part]
         options = dict(part.split("=") for part in parts if "=" in part)
-        return Case(*numbers, **{
-            name: value == "True" if name == "padded" else int(value)
-            for name, value in options.items()})  # type: ignore[arg-type]
+        more: dict[str, Any] = {name: value == "True" if name == "padded" else int(value)
+                                for name, value in options.items()}
+        return Case(*numbers, **more)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         raise argparse.ArgumentTypeError(
             f"a case must be batch,channels,outputs,size,kernel and then any of stride=, dilation=,"
@@ -123,14 +123,14 @@ def _with(function: Callable[..., Tensor], case: Case, **more: Any) -> Callable[
 
 
 def _fft_conv(case: Case) -> Callable[..., Tensor]:
-    from fft_conv_pytorch import fft_conv  # type: ignore[import-not-found]
+    from fft_conv_pytorch import fft_conv
 
     return lambda x, w, b: fft_conv(x, w, b, stride=case.stride, padding=case.padding,
                                     dilation=case.dilation, groups=case.groups)
 
 
 def _unfold(case: Case) -> Callable[..., Tensor]:
-    from unfoldNd import UnfoldNd  # type: ignore[import-not-found]
+    from unfoldNd import UnfoldNd
 
     kernel = (case.kernel,) * case.dims
     unfold = UnfoldNd(kernel, dilation=case.dilation, padding=case.padding, stride=case.stride)
@@ -141,7 +141,8 @@ def _unfold(case: Case) -> Callable[..., Tensor]:
         y = (rows @ columns).flatten(1, 2) + b[:, None]
         reach = case.dilation * (case.kernel - 1) + 1
         size = (case.size + 2 * case.padding - reach) // case.stride + 1
-        return y.unflatten(2, (size,) * case.dims)
+        planes: Tensor = y.unflatten(2, (size,) * case.dims)
+        return planes
 
     return convolve
 
@@ -196,9 +197,9 @@ def _times(run: Callable[[], None], seconds: float) -> Iterator[float]:
 
 def _peak(run: Callable[[], None]) -> int | None:
     """Return the bytes that a run takes at most, beyond what was there before; Linux tells."""
+    run()  # whatever is loaded and set up once
     status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
     if not (status.exists() and os.access(reset, os.W_OK)):
-        run()
         return None
 
     def read(name: str) -> int:
@@ -281,9 +282,9 @@ def table(rows: list[dict[str, Any]], names: list[str]) -> str:
         lines.append(line)
     for what in ("forward", "both"):
         for name in others:
-            found = [r[1] for row in rows if (r := ratio(row, name, what))]
-            if found:
-                mean = prod(found) ** (1 / len(found))
+            ratios = [r[1] for row in rows if (r := ratio(row, name, what))]
+            if ratios:
+                mean = prod(ratios) ** (1 / len(ratios))
                 lines.append([f"geometric mean, {what}, {name}", "", "", f"{mean:.3g}"])
     widths = [max(len(line[i]) for line in lines if i < len(line) and (len(line) > 4 or i))
               for i in range(len(lines[0]))]

@@ -248,8 +248,10 @@ _CALLS: dict[Any, Call] = {}
 
 def _key(dims: int, input: Any, weight: Any, bias: Any, arguments: tuple[Any, ...]) -> Any:
     """What decides the checks' outcome, for plain batches in single or double precision."""
-    if (input is None or weight is None or not is_plain(input, weight, bias) or arguments[-1] != "zeros" or input.ndim != dims + 2
-            or not input.dtype is weight.dtype in _REAL or torch.is_autocast_enabled("cpu")):
+    if (input is None or weight is None or not is_plain(input, weight, bias)
+            or input.ndim != dims + 2 or input.dtype is not weight.dtype
+            or input.dtype not in _REAL or arguments[-1] != "zeros"
+            or torch.is_autocast_enabled("cpu")):
         return None
     of_bias = None if bias is None else (bias.shape, bias.dtype)
     # as text, because 1, 1.0 and True are equal and only the first is an integer

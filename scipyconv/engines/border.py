@@ -8,6 +8,8 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 
+_SMALL = 1 << 14
+
 
 def padded(x: Array, zeros: Sequence[tuple[int, int]]) -> Array:
     """Put that many zeros before and after each of the last dimensions.
@@ -24,13 +26,21 @@ def padded(x: Array, zeros: Sequence[tuple[int, int]]) -> Array:
         return x
     first = x.ndim - len(zeros)
     ends = [(before, before + n) for (before, _), n in zip(zeros, x.shape[first:], strict=True)]
-    z = np.empty((*x.shape[:first], *(end + after for (_, end), (_, after)
-                                      in zip(ends, zeros, strict=True))), x.dtype)
+    shape = (*x.shape[:first], *(end + after for (_, end), (_, after) in zip(ends, zeros,
+                                                                           strict=True)))
+    z = np.zeros(shape, x.dtype) if x.size < _SMALL else _cleared(shape, ends, x.dtype)
+    inside: tuple[Any, ...] = (..., *(slice(*pair) for pair in ends))
+    z[inside] = x
+    return z
+
+
+def _cleared(shape: Sequence[int], ends: Sequence[tuple[int, int]], dtype: Any) -> Array:
+    """Zeros, but only in the border: to clear a large array costs as much as to fill it."""
+    z = np.empty(shape, dtype)
     inside: tuple[Any, ...] = (...,)
-    for start, end in ends:  # only the border: clearing the whole would cost as much as the copy
+    for start, end in ends:
         rest = (slice(None),) * (len(ends) - len(inside))
         z[(*inside, slice(start), *rest)] = 0
         z[(*inside, slice(end, None), *rest)] = 0
         inside = (*inside, slice(start, end))
-    z[inside] = x
     return z

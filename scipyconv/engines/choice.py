@@ -83,7 +83,7 @@ def _matmul(role: str, x: Sizes, w: Sizes, y: Sizes, stride: Sizes, groups: int)
     columns = x[0] * groups * c * k * positions
     narrow, row = min(c * k if stamped else o, 64), (x if role == "x" and not stamped else y)[-1]
     cost = 70_000 + columns * o * (0.042 + 0.38 / narrow)
-    if 4 * (columns + x[0] * groups * o * positions) > matmul.SMALL:
+    if 4 * (columns + x[0] * groups * o * positions) > matmul.PIECE:
         cost += 260_000  # another thread
     if stamped:
         return cost + 2 * columns + 46 * columns / row + 2300 * x[0] * k

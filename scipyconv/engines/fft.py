@@ -237,7 +237,8 @@ class Plan(NamedTuple):
         crop = [slice(None)] * points.ndim
         for axis, size in zip(self.along(out), self.points(out), strict=True):
             crop[axis] = slice(size)
-        return points[tuple(crop)]
+        cropped: Array = points[tuple(crop)]
+        return cropped
 
 
 def _in_threads(work: Callable[[Array, Array], object], target: Array, source: Array) -> None:

@@ -5,7 +5,7 @@ piece by piece, each small enough to stay in the processor's cache until it has 
 beyond the result this engine needs `PIECE` bytes for each thread, and its copies cost little.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import product
 from math import prod
 from operator import mul
@@ -18,12 +18,12 @@ from scipyconv.engines import threads
 from scipyconv.engines.border import padded
 
 Array = npt.NDArray[Any]
-Piece = tuple[slice, ...]
+Piece = tuple[Any, ...]  # slices of the samples and of each spatial dimension
 
-#: Bytes of a piece, its columns and its outputs together: at most, and at least for a second thread.
-PIECE, SMALL = 1 << 20, 1 << 16
+#: Bytes of a piece at most, its columns and its outputs together.
+PIECE = 1 << 20
 #: From so many times more output than input channels on, stamping beats unfolding the cotangent.
-_STAMP = 8
+_STAMP = 4
 
 
 def correlate(x: Array, w: Array, shape: Sequence[int], stride: Sequence[int],
@@ -35,17 +35,21 @@ def correlate(x: Array, w: Array, shape: Sequence[int], stride: Sequence[int],
         >>> correlate(x, w, (1, 1, 2), stride=[2], dilation=[1], groups=1)
         array([[[2., 7.]]])
     """
-    y = np.empty(shape, x.dtype)
     windows = _windows(np.ascontiguousarray(x), w.shape[2:], shape[2:], stride, dilation, groups)
-    outputs, rows = _by_group(y, groups), _rows(w, groups)
+    rows = _rows(w, groups)
+    if prod(shape) * rows.shape[2] <= threads.SMALL:
+        small: Array = rows @ _columns(windows, rows.shape)
+        return small.reshape(shape)
+    y, weights = np.empty(shape, x.dtype), rows.swapaxes(1, 2)
+    outputs = _by_group(y, groups)
 
     def work(pieces: Iterable[Piece]) -> None:
         for n, *t in pieces:
             # BLAS is faster with the larger factor first and transposed
-            result = _columns(windows[n, ..., *t], rows).swapaxes(2, 3) @ rows.swapaxes(1, 2)
+            result = _columns(windows[n, ..., *t], rows.shape).swapaxes(2, 3) @ weights
             _flat(outputs[n, :, :, *t])[...] = result.swapaxes(2, 3)
 
-    threads.share(work, _pieces(y, rows), y.size * rows.shape[2])
+    threads.share(work, _pieces(y, rows.shape))
     return y
 
 
@@ -58,39 +62,51 @@ def weight_gradient(x: Array, g: Array, shape: Sequence[int], stride: Sequence[i
         >>> weight_gradient(x, g, (1, 1, 2), stride=[2], dilation=[1], groups=1)
         array([[[21., 16.]]])
     """
-    grad_w = np.zeros(shape, x.dtype)
     windows = _windows(np.ascontiguousarray(x), shape[2:], g.shape[2:], stride, dilation, groups)
-    cotangents, rows = _by_group(g, groups), _rows(grad_w, groups)
+    cotangents = _by_group(g, groups)
+    rows = (groups, shape[0] // groups, prod(shape[1:]))
+    if g.size * rows[2] <= threads.SMALL:
+        small: Array = _flat(cotangents) @ _columns(windows, rows).swapaxes(2, 3)
+        small = small[0] if len(g) == 1 else small.sum(0)
+        return small.reshape(shape)
 
-    def work(pieces: Iterable[Piece]) -> Array:
-        total = np.zeros_like(rows.swapaxes(1, 2))
+    def work(pieces: Iterable[Piece]) -> Any:
+        total: Any = 0
         for n, *t in pieces:
-            part = _flat(cotangents[n, :, :, *t])
-            total += (_columns(windows[n, ..., *t], rows) @ part.swapaxes(2, 3)).sum(0)
+            part = _columns(windows[n, ..., *t], rows) @ _flat(cotangents[n, :, :, *t]).swapaxes(
+                2, 3)
+            total = total + (part[0] if len(part) == 1 else part.sum(0))
         return total
 
-    for total in threads.share(work, _pieces(g, rows), g.size * rows.shape[2]):
-        rows += total.swapaxes(1, 2)
+    total: Array = sum(threads.share(work, _pieces(g, rows)))
+    grad_w: Array = np.ascontiguousarray(total.swapaxes(1, 2)).reshape(shape)
     return grad_w
 
 
 def input_gradient(g: Array, w: Array, shape: Sequence[int], stride: Sequence[int],
-                   dilation: Sequence[int], groups: int) -> Array:
+                   dilation: Sequence[int], groups: int,
+                   border: Sequence[tuple[int, int]] = ()) -> Array:
     """grad_x[n, c, p] = sum over o, t, k with p = stride·t + dilation·k of w[o, c, k] · g[n, o, t].
 
     The flipped weights over the windows of a bordered cotangent; or stamps, for a stride, and for
-    many output channels and few input channels.
+    many output channels and few input channels. `border` is how many pixels of x to leave out,
+    before and after along each dimension.
 
     Examples:
         >>> g, w = np.array([[[2.0, 7]]]), np.array([[[1.0, 2]]])
         >>> input_gradient(g, w, (1, 1, 5), stride=[2], dilation=[1], groups=1)
         array([[[ 2.,  4.,  7., 14.,  0.]]])
     """
-    if stamps(w.shape, stride, groups):
-        return _stamped(g, w, shape, stride, dilation, groups)
-    zeros = [(d * (k - 1), n - t) for d, k, n, t in zip(
-        dilation, w.shape[2:], shape[2:], g.shape[2:], strict=True)]
-    return correlate(padded(g, zeros), _flipped(w, groups), shape, stride, dilation, groups)
+    border = border or [(0, 0)] * len(stride)
+    inside = [n - before - after for n, (before, after) in zip(shape[2:], border, strict=True)]
+    zeros = [(d * (k - 1) - before, n - t + before) for d, k, n, t, (before, _) in zip(
+        dilation, w.shape[2:], inside, g.shape[2:], border, strict=True)]
+    if not stamps(w.shape, stride, groups) and min(map(min, zeros)) >= 0:
+        return correlate(padded(g, zeros), _flipped(w, groups), (*shape[:2], *inside), stride,
+                         dilation, groups)
+    full = _stamped(g, w, shape, stride, dilation, groups)
+    return full[:, :, *(slice(before, before + n) for n, (before, _) in zip(inside, border,
+                                                                           strict=True))]
 
 
 def stamps(w: Sequence[int], stride: Sequence[int], groups: int) -> bool:
@@ -114,9 +130,9 @@ def _stamped(g: Array, w: Array, shape: Sequence[int], stride: Sequence[int],
                 pixels += columns[:, :, :, *k]
 
     images: dict[int, list[Piece]] = {}  # two threads must not add to one image
-    for piece in _pieces(g, rows, 4 * PIECE):  # additions in large pieces hold each other up less
+    for piece in _pieces(g, rows.shape, 4):  # few additions at once hold each other up less
         images.setdefault(piece[0].start, []).append(piece)
-    threads.share(work, list(images.values()), g.size * rows.shape[2])
+    threads.share(work, list(images.values()))
     return grad_x
 
 
@@ -130,10 +146,10 @@ def _windows(x: Array, taps: Sequence[int], outputs: Sequence[int], stride: Sequ
                       (n, channels * c, c, *map(mul, dilation, p), *map(mul, stride, p)))
 
 
-def _columns(windows: Array, rows: Array) -> Array:
+def _columns(windows: Array, rows: Sequence[int]) -> Array:
     """`(N, groups, C·K, T)`, a copy unless each window is one pixel."""
     outputs = windows.shape[(3 + windows.ndim) // 2 :]
-    return windows.reshape(*windows.shape[:2], rows.shape[2], prod(outputs))
+    return windows.reshape(*windows.shape[:2], rows[2], prod(outputs))
 
 
 def _rows(w: Array, groups: int) -> Array:
@@ -153,16 +169,18 @@ def _flat(part: Array) -> Array:
 
 def _flipped(w: Array, groups: int) -> Array:
     """`(groups·C, O, K...)`: the weights from y back to x."""
-    turned = np.flip(_by_group(w.swapaxes(0, 1), groups), tuple(range(3, w.ndim + 1)))
-    return turned.swapaxes(0, 1).reshape(groups * w.shape[1], len(w) // groups, *w.shape[2:])
+    turned = w[:, :, *[slice(None, None, -1)] * (w.ndim - 2)]
+    turned = turned.reshape(groups, len(w) // groups, *w.shape[1:]).swapaxes(1, 2)
+    return turned.reshape(groups * w.shape[1], len(w) // groups, *w.shape[2:])
 
 
-def _pieces(y: Array, rows: Array, most: int = PIECE) -> list[Piece]:
-    """Cut samples and outputs into pieces of at most that many bytes, enough for all threads."""
-    sizes, each = (len(y), *y.shape[2:]), max(1, sum(rows.shape[1:]) * len(rows) * y.itemsize)
-    if prod(sizes) * each <= SMALL:
-        return [tuple(map(slice, sizes))]
-    room = min(most, max(SMALL, -(-prod(sizes) // threads.count()) * each)) // each
+def _pieces(y: Array, rows: Sequence[int], times: int = 1) -> list[Piece]:
+    """Cut samples and outputs into pieces of at most so many times `PIECE` bytes."""
+    sizes, each = (len(y), *y.shape[2:]), (rows[1] + rows[2]) * rows[0] * y.itemsize
+    count = -(-prod(sizes) * each // (times * PIECE))
+    if count > 1:  # as many for each thread
+        count = -(-count // threads.count()) * threads.count()
+    room = prod(sizes) // max(1, count)
     cuts: list[list[slice]] = []
     for size in reversed(sizes):
         parts = -(-size // max(1, min(size, room)))  # as few as fit

@@ -10,9 +10,7 @@ also keep both cores busy where a threaded product alone would not.
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import nullcontext
 from functools import lru_cache
-from math import inf
 from threading import Barrier, Lock
 from types import TracebackType
 from typing import Any, TypeVar
@@ -29,16 +27,15 @@ def cores() -> int:
 
 
 #: So few products BLAS computes on one thread anyway.
-_SMALL = 1 << 18
+SMALL = 1 << 18
 #: How many threads an engine uses: a function. Under PyTorch it is `torch.get_num_threads`.
 count: Callable[[], int] = cores
 
 
-def share(work: Callable[[Iterable[Piece]], Result], pieces: Sequence[Piece],
-          products: float = inf) -> list[Result]:
+def share(work: Callable[[Iterable[Piece]], Result], pieces: Sequence[Piece]) -> list[Result]:
     """Deal the pieces out to the threads; what `work` makes of each hand, in order.
 
-    `products` is how many numbers it multiplies. Who gets which piece depends on their number and the threads' alone, so that sums come out the
+    Who gets which piece depends on their number and the threads' alone, so that sums come out the
     same in every run. If a thread fails, or is interrupted, the others stop after their piece.
 
     Examples:
@@ -47,7 +44,7 @@ def share(work: Callable[[Iterable[Piece]], Result], pieces: Sequence[Piece],
     """
     hands = max(1, min(count(), len(pieces)))
     if hands == 1:
-        with _one_blas_thread if products > _SMALL else nullcontext():
+        with _one_blas_thread:
             return [work(pieces)]
     stopped: list[bool] = []
 
