@@ -79,7 +79,8 @@ class Call:
     """All about a convolution but its numbers: `contract`'s arguments, and the engine's choice."""
 
     out: str
-    geometry: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], int]
+    #: Stride, padding before and after x, dilation, and groups.
+    geometry: tuple[tuple[int, ...], tuple[tuple[int, int], ...], tuple[int, ...], int]
     #: The result's shape.
     size: tuple[int, ...]
     method: str
@@ -103,13 +104,20 @@ def apply(call: Call, a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
 
     Examples:
         >>> x, w, b = torch.tensor([[[0.0, 1, 3]]]), torch.tensor([[[1.0, 2]]]), torch.tensor([5.0])
-        >>> apply(Call("y", ((1,), (0, 0), (1,), 1), (1, 1, 2), "direct"), x, w, b)
+        >>> apply(Call("y", ((1,), ((0, 0),), (1,), 1), (1, 1, 2), "direct"), x, w, b)
         tensor([[[ 7., 12.]]])
     """
     if is_plain(a, b, bias):
         return apply_plain(call, a, b, bias)
-    result = contract(call.out, a, b, *call.geometry, call.size, call.method)
+    result = _contracted(call.out, a, b, call.geometry, call.size, call.method)
     return result if bias is None else result + bias.reshape(-1, *[1] * (result.ndim - 2))
+
+
+def _contracted(out: str, a: Tensor, b: Tensor, geometry: Any, size: Sequence[int],
+                method: str) -> Tensor:
+    stride, zeros, dilation, groups = geometry
+    padding = [n for pair in zeros for n in pair]
+    return contract(out, a, b, stride, padding, dilation, groups, size, method)
 
 
 def is_plain(*tensors: Tensor | None) -> bool:
@@ -167,7 +175,7 @@ class _Short(torch.autograd.Function):
             size, other = tuple((a, b)[i].shape), (a, b)[1 - i].conj()
             first, second = (g, other) if OPERANDS[roles[i]][0] == call.out else (other, g)
             if not plain:
-                return contract(roles[i], first, second, *call.geometry, size, ctx.method)
+                return _contracted(roles[i], first, second, call.geometry, size, ctx.method)
             return torch.from_numpy(_run(roles[i], _as_numpy(first), _as_numpy(second),
                                          call.geometry, size, ctx.method, kept))
 
@@ -185,8 +193,8 @@ def choose_for(maps: str, out: str, a: Tensor, b: Tensor, geometry: Any,
                size: tuple[int, ...]) -> Choice:
     """Choose the engine for a map, and for those of the other two that are named as well."""
     shapes = {out: size, **dict(zip(OPERANDS[out], (a.shape, b.shape), strict=True))}
-    stride, padding, dilation, groups = geometry
-    x = (*shapes["x"][:2], *map(add, shapes["x"][2:], map(add, padding[::2], padding[1::2])))
+    stride, zeros, dilation, groups = geometry
+    x = (*shapes["x"][:2], *map(add, shapes["x"][2:], map(sum, zeros)))
     return choose(x, tuple(shapes["w"]), tuple(shapes["y"]), stride, dilation, groups,
                   _KINDS.get(a.dtype, "i8"), maps)
 
@@ -210,7 +218,8 @@ def _compute(out: str, a: Tensor, b: Tensor, stride: list[int], padding: list[in
              dilation: list[int], groups: int, size: list[int], method: str) -> Tensor:
     """Let an engine do it."""
     a_, b_ = _as_numpy(a), _as_numpy(b)
-    geometry = tuple(stride), tuple(padding), tuple(dilation), groups
+    zeros = tuple(zip(padding[::2], padding[1::2], strict=True))
+    geometry = tuple(stride), zeros, tuple(dilation), groups
     if method == "auto":
         method = choose_for(out, out, a, b, geometry, tuple(size)).method
     return torch.from_numpy(_run(out, a_, b_, geometry, tuple(size), method))
@@ -219,9 +228,8 @@ def _compute(out: str, a: Tensor, b: Tensor, stride: list[int], padding: list[in
 def _run(out: str, a: Array, b: Array, geometry: Any, size: tuple[int, ...], method: str,
          spectra: dict[str, Array] | None = None) -> Array:
     """Compute one map, x in its border."""
-    stride, padding, dilation, groups = geometry
-    zeros, engine = list(zip(padding[::2], padding[1::2], strict=True)), ENGINES[method]
-    kept = (spectra,) if method == "fft" else ()
+    stride, zeros, dilation, groups = geometry
+    engine, kept = ENGINES[method], (spectra,) if method == "fft" else ()
     with np.errstate(all="ignore"):  # infinities and NaN are results here, as in torch
         if out != "x":
             function = engine.correlate if out == "y" else engine.weight_gradient

@@ -20,7 +20,7 @@ from scipyconv import geometry
 from scipyconv.arguments import COMPLEX, INTEGER, REAL, check_alike, check_types
 from scipyconv.autograd import Call, apply, apply_plain, choose_for, is_plain
 from scipyconv.engines.choice import METHODS, Choice
-from scipyconv.geometry import Padding, Pairs
+from scipyconv.geometry import Padding
 from scipyconv.padding import fold_back, pad
 
 __all__ = ["choose_method", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d",
@@ -192,8 +192,8 @@ def convolve(dims: int, input: Any, weight: Any, bias: Any, stride: Any, padding
              dilation: Any, groups: Any, method: Any, mode: str = "zeros") -> Tensor:
     """Check and compute a convolution of so many spatial dimensions, in any padding mode."""
     key = _key(dims, input, weight, bias, (stride, padding, dilation, groups, method, mode))
-    if key in _CALLS:
-        return apply_plain(_CALLS[key], input, weight, bias)
+    if key is not None and (call := _CALLS.get(key)):
+        return apply_plain(call, input, weight, bias)
     if has_torch_function((input, weight, bias)):  # a subclass of Tensor, or torch.fx recording
         return _dispatched(convolve, (input, weight, bias), dims, input, weight, bias, stride,
                            padding, dilation, groups, method, mode)
@@ -205,7 +205,7 @@ def convolve(dims: int, input: Any, weight: Any, bias: Any, stride: Any, padding
     zeros = geo.padding
     if mode != "zeros":
         x, zeros = pad(x, geo.padding, mode), ((0, 0),) * dims
-    call = Call("y", (geo.stride, _flat(zeros), geo.dilation, geo.groups),
+    call = Call("y", (geo.stride, zeros, geo.dilation, geo.groups),
                 (x.shape[0], w.shape[0], *geo.size), _resolved(method))
     _remember(key, call)
     return _finished(apply(call, x, w, b), dtype, unbatched)
@@ -217,8 +217,8 @@ def transpose(dims: int, input: Any, weight: Any, bias: Any, stride: Any, paddin
     """Check and compute the adjoint of a convolution, its padding mode's adjoint included."""
     key = _key(dims, input, weight, bias,
                (stride, padding, output_padding, groups, dilation, method, mode))
-    if key in _CALLS:
-        return apply_plain(_CALLS[key], weight, input, bias)
+    if key is not None and (call := _CALLS.get(key)):
+        return apply_plain(call, weight, input, bias)
     if has_torch_function((input, weight, bias)):
         return _dispatched(transpose, (input, weight, bias), dims, input, weight, bias, stride,
                            padding, output_padding, groups, dilation, method, mode)
@@ -231,7 +231,7 @@ def transpose(dims: int, input: Any, weight: Any, bias: Any, stride: Any, paddin
     if folded:  # with the border, which is folded back onto what it copies
         zeros = ((0, 0),) * dims
         size = tuple(n + sum(pair) for n, pair in zip(geo.size, geo.padding, strict=True))
-    call = Call("x", (geo.stride, _flat(zeros), geo.dilation, geo.groups),
+    call = Call("x", (geo.stride, zeros, geo.dilation, geo.groups),
                 (g.shape[0], w.shape[1] * geo.groups, *size), _resolved(method))
     _remember(key, call)
     y = apply(call, w, g, None if folded else b)
@@ -322,7 +322,7 @@ def choose_method(input: Tensor, weight: Tensor, stride: Integers = 1,
     geo = geometry.convolution(dims, x.shape, w.shape, None, stride, padding, dilation, groups)
     x, w = _widened(x.unsqueeze(0) if x.ndim == dims + 1 else x), _widened(w)
     maps = "y" + "x" * x.requires_grad + "w" * w.requires_grad if torch.is_grad_enabled() else "y"
-    return choose_for(maps, "y", x, w, (geo.stride, _flat(geo.padding), geo.dilation, geo.groups),
+    return choose_for(maps, "y", x, w, (geo.stride, geo.padding, geo.dilation, geo.groups),
                       (x.shape[0], w.shape[0], *geo.size))
 
 
@@ -368,10 +368,6 @@ def _autocast(tensor: Tensor | None) -> Tensor | None:
 
 def _widened(tensor: Any) -> Any:
     return tensor if tensor is None else tensor.to(_WIDE.get(tensor.dtype, tensor.dtype))
-
-
-def _flat(padding: Pairs) -> tuple[int, ...]:
-    return tuple(zeros for pair in padding for zeros in pair)
 
 
 def _finished(y: Tensor, dtype: torch.dtype, unbatched: bool) -> Tensor:

@@ -111,7 +111,7 @@ def input_gradient(g: Array, w: Array, shape: Sequence[int], stride: Sequence[in
 
 def stamps(w: Sequence[int], stride: Sequence[int], groups: int) -> bool:
     """Tell whether the input's gradient is stamped, for weights of this shape."""
-    return any(step > 1 for step in stride) or w[0] // groups >= _STAMP * w[1]
+    return max(stride) > 1 or w[0] // groups >= _STAMP * w[1]
 
 
 def _stamped(g: Array, w: Array, shape: Sequence[int], stride: Sequence[int],
@@ -169,8 +169,10 @@ def _flat(part: Array) -> Array:
 
 def _flipped(w: Array, groups: int) -> Array:
     """`(groups·C, O, K...)`: the weights from y back to x."""
-    turned = w[:, :, *[slice(None, None, -1)] * (w.ndim - 2)]
-    turned = turned.reshape(groups, len(w) // groups, *w.shape[1:]).swapaxes(1, 2)
+    flipped = w[:, :, *[slice(None, None, -1)] * (w.ndim - 2)]
+    if groups == 1:
+        return flipped.swapaxes(0, 1)
+    turned = flipped.reshape(groups, len(w) // groups, *w.shape[1:]).swapaxes(1, 2)
     return turned.reshape(groups * w.shape[1], len(w) // groups, *w.shape[2:])
 
 
