@@ -127,7 +127,8 @@ def is_plain(*tensors: Tensor | None) -> bool:
             or torch._C._len_torch_dispatch_stack() or torch._C._is_tracing()):
         return False
     for t in tensors:
-        if t is not None and not (type(t) in _PLAIN and t.is_cpu and t.layout is torch.strided):
+        if t is not None and (type(t) not in _PLAIN or t.is_nested or not t.is_cpu
+                              or t.layout is not torch.strided):
             return False
     return True
 

@@ -77,7 +77,7 @@ def choose(x: Sizes, w: Sizes, y: Sizes, stride: Sizes, dilation: Sizes, groups:
 def _matmul(role: str, x: Sizes, w: Sizes, y: Sizes, stride: Sizes, groups: int) -> float:
     """Nanoseconds: products, more of them where the matrices are narrow, and what is copied."""
     c, o, k, positions = w[1], w[0] // groups, prod(w[2:]), prod(y[2:])
-    stamped = role == "x" and matmul.stamps(w, stride, groups)
+    stamped = role == "x" and matmul.stamps(x, w, y, stride, groups)
     if role == "x" and not stamped:  # the flipped weights slide over as many places as x has
         c, o, positions = o, c, prod(x[2:])
     columns = x[0] * groups * c * k * positions

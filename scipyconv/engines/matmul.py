@@ -22,7 +22,7 @@ Piece = tuple[Any, ...]  # slices of the samples and of each spatial dimension
 
 #: Bytes of a piece at most, its columns and its outputs together.
 PIECE = 1 << 20
-#: From so many times more output than input channels on, stamping beats unfolding the cotangent.
+#: To add a number takes as long as to copy so many: columns are added to x, or copied from y.
 _STAMP = 4
 
 
@@ -40,14 +40,13 @@ def correlate(x: Array, w: Array, shape: Sequence[int], stride: Sequence[int],
     if prod(shape) * rows.shape[2] <= threads.SMALL:
         small: Array = rows @ _columns(windows, rows.shape)
         return small.reshape(shape)
-    y, weights = np.empty(shape, x.dtype), rows.swapaxes(1, 2)
+    y = np.empty(shape, x.dtype)
     outputs = _by_group(y, groups)
 
     def work(pieces: Iterable[Piece]) -> None:
         for n, *t in pieces:
-            # BLAS is faster with the larger factor first and transposed
-            result = _columns(windows[n, ..., *t], rows.shape).swapaxes(2, 3) @ weights
-            _flat(outputs[n, :, :, *t])[...] = result.swapaxes(2, 3)
+            columns = _columns(windows[n, ..., *t], rows.shape)
+            np.matmul(rows, columns, out=_flat(outputs[n, :, :, *t]))
 
     threads.share(work, _pieces(y, rows.shape))
     return y
@@ -101,7 +100,7 @@ def input_gradient(g: Array, w: Array, shape: Sequence[int], stride: Sequence[in
     inside = [n - before - after for n, (before, after) in zip(shape[2:], border, strict=True)]
     zeros = [(d * (k - 1) - before, n - t + before) for d, k, n, t, (before, _) in zip(
         dilation, w.shape[2:], inside, g.shape[2:], border, strict=True)]
-    if not stamps(w.shape, stride, groups) and min(map(min, zeros)) >= 0:
+    if not stamps(shape, w.shape, g.shape, stride, groups) and min(map(min, zeros)) >= 0:
         return correlate(padded(g, zeros), _flipped(w, groups), (*shape[:2], *inside), stride,
                          dilation, groups)
     full = _stamped(g, w, shape, stride, dilation, groups)
@@ -109,9 +108,10 @@ def input_gradient(g: Array, w: Array, shape: Sequence[int], stride: Sequence[in
                                                                            strict=True))]
 
 
-def stamps(w: Sequence[int], stride: Sequence[int], groups: int) -> bool:
-    """Tell whether the input's gradient is stamped, for weights of this shape."""
-    return max(stride) > 1 or w[0] // groups >= _STAMP * w[1]
+def stamps(x: Sequence[int], w: Sequence[int], y: Sequence[int], stride: Sequence[int],
+           groups: int) -> bool:
+    """Tell whether the input's gradient is stamped, for arrays of these shapes."""
+    return max(stride) > 1 or w[0] // groups * prod(x[2:]) >= _STAMP * w[1] * prod(y[2:])
 
 
 def _stamped(g: Array, w: Array, shape: Sequence[int], stride: Sequence[int],
