@@ -1,4 +1,4 @@
-"""What the tests share: a seed, one thread, and the built site, made once for all that read it."""
+"""What the tests share: a seed, one thread, the engines, and the site, built once for all."""
 
 import os
 import subprocess
@@ -10,6 +10,7 @@ import pytest
 import torch
 from filelock import FileLock
 
+import scipyconv
 from scipyconv_site import pages
 
 
@@ -30,6 +31,13 @@ def _seeded_and_on_one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(params=["direct", "matmul", "fft"])
+def engine(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each engine in turn, for every convolution of the test that names none."""
+    with scipyconv.use_method(request.param):
+        yield request.param
 
 
 @pytest.fixture(scope="session")

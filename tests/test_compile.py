@@ -327,15 +327,19 @@ def test_export_with_dynamic_shapes(name, strict):
 # The operator
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex64, torch.complex128],
-                         ids=str)
+DTYPES = [torch.float32, torch.float64, torch.complex64, torch.complex128]
+
+
+@pytest.mark.parametrize(("method", "dtype"), [
+    *(("direct", dtype) for dtype in DTYPES), ("matmul", torch.float64), ("fft", torch.float64),
+    ("auto", torch.complex64)], ids=str)
 @pytest.mark.parametrize("role", "yxw")
-def test_opcheck(role, dtype):
+def test_opcheck(role, method, dtype):
     shapes = {"x": (2, 2, 5), "w": (4, 1, 2), "y": (2, 4, 3)}
     a, b = (torch.randn(shapes[r], dtype=dtype, requires_grad=True)
             for r in {"y": "xw", "x": "wy", "w": "xy"}[role])
     torch.library.opcheck(torch.ops.scipyconv.contract.default, (
-        role, a, b, [2], [1, 0], [1], 2, list(shapes[role]), "direct"))
+        role, a, b, [2], [1, 0], [1], 2, list(shapes[role]), method))
 
 
 @pytest.mark.parametrize("role", "yxw")
@@ -456,6 +460,7 @@ def test_autocast_of_layers_and_under_compile(made):
 # Checkpoints, anomalies, changes in place
 
 
+@pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("reentrant", [True, False])
 @pytest.mark.parametrize("case", **names(RICH))
 def test_checkpoint(case, reentrant):
@@ -473,6 +478,7 @@ def test_checkpoint(case, reentrant):
         close(one.grad, other)
 
 
+@pytest.mark.usefixtures("engine")
 @pytest.mark.filterwarnings("ignore:Anomaly Detection has been enabled:UserWarning")
 @pytest.mark.parametrize("case", **BOTH)
 def test_anomaly_mode(case):
@@ -495,6 +501,7 @@ def test_anomaly_mode_finds_a_nan():
             y.backward(torch.full_like(y, torch.nan))
 
 
+@pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("changed", [None, 0, 1, 2], ids=["nothing", "input", "weight", "bias"])
 @pytest.mark.parametrize("options", [{}, {"padding": 1}, {"stride": 2}], ids=str)
 @pytest.mark.parametrize("name", ["conv2d", "conv_transpose2d"])
@@ -517,6 +524,7 @@ def test_a_change_between_forward_and_backward_is_noticed_as_in_torch(name, opti
     assert noticed[0] == noticed[1] == (changed in (0, 1))
 
 
+@pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("case", **names(RICH))
 def test_the_output_may_be_changed_in_place(case):
     """As by ReLU(inplace=True): it was not saved."""
@@ -528,6 +536,7 @@ def test_the_output_may_be_changed_in_place(case):
         close(one, other)
 
 
+@pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("case", **names(RICH))
 def test_a_graph_is_walked_twice_only_if_retained(case):
     y = case.ours(*case.tensors(requires_grad=True))
@@ -584,6 +593,7 @@ def test_the_detector_sees_torchs_own_backward():
     assert any("backward" in name for name in suspects)
 
 
+@pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("case", **names(RICH))
 def test_no_convolution_of_torchs_own_runs(case):
     ran, suspects = found(lambda: thrice(case.ours, case.tensors()))
@@ -601,6 +611,7 @@ def test_no_convolution_of_torchs_own_runs_in_a_layer(made):
     assert suspects == set()
 
 
+@pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("transform", ["vmap", "jvp"])
 def test_no_convolution_of_torchs_own_runs_in_a_transform(transform):
     t = tuple(PLANE.tensors())

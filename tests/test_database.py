@@ -1,7 +1,7 @@
 """PyTorch's own databases of operators and modules: every sample, run by us and by torch.
 
-Numbers below double precision are compared with torch's in double precision, because ours are
-rounded once and torch's own in half precision are not.
+Numbers below double precision are compared with torch's in double precision, because torch's own in
+half precision are rounded more than once.
 """
 
 import collections
@@ -29,8 +29,9 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental:UserWarning"),
 ]
 
+FUNCTIONS = [name for name in functional.__all__ if name.startswith("conv")]
 OPERATORS = {op.name.removeprefix("nn.functional."): op for op in op_db
-             if op.name.removeprefix("nn.functional.") in functional.__all__}
+             if op.name.removeprefix("nn.functional.") in FUNCTIONS}
 MODULES = {info.module_cls.__name__: info for info in module_db
            if info.module_cls.__name__ in scipyconv.nn.__all__}
 #: Fewer samples than these would mean that the database was not read.
@@ -38,13 +39,19 @@ LEAST = {"conv1d": 8, "conv2d": 20, "conv3d": 16,
          "conv_transpose1d": 8, "conv_transpose2d": 8, "conv_transpose3d": 8}
 DOUBLE = {torch.complex32: torch.complex128, torch.complex64: torch.complex128,
           torch.complex128: torch.complex128}
-#: One unit in the last place: the result is rounded once.
+#: One unit in the last place: the direct engine rounds a result once.
 CLOSE = {
     torch.float16: {"rtol": 1e-3, "atol": 1e-5}, torch.bfloat16: {"rtol": 8e-3, "atol": 1e-5},
     torch.complex32: {"rtol": 1e-3, "atol": 1e-3}, torch.float32: {"rtol": 1e-6, "atol": 1e-5},
     torch.complex64: {"rtol": 1e-6, "atol": 1e-5}, torch.int64: {"rtol": 0, "atol": 0},
     torch.float64: {"rtol": 1e-12, "atol": 1e-12}, torch.complex128: {"rtol": 1e-12, "atol": 1e-12},
 }
+#: The other engines add up in the dtype itself. A sum of n products of random numbers has an error
+#: of about √n eps times a product, and is itself about √n of them: eps times the largest sum. The
+#: factor is for the luck of the draw, for derivatives that are sums of sums, and for torch's own
+#: errors, which are as large where the dtype is double. 53 was the most that was seen: in a second
+#: derivative that is a single number.
+FACTOR = 64
 
 
 @pytest.fixture(scope="module")
@@ -102,9 +109,15 @@ def random_like(t):
     return torch.randn_like(t, dtype=DOUBLE.get(t.dtype, torch.float64)).to(t.dtype)
 
 
-def assert_close(ours, reference, dtype):
-    """The same up to the last rounding, and in this dtype."""
+def assert_close(ours, reference, dtype, engine):
+    """In this dtype the same: up to the last rounding, or as close as the largest number is."""
     assert ours.dtype == dtype
+    assert ours.shape == reference.shape
+    if floating(dtype) and engine != "direct":
+        largest = reference.abs().max().item() if reference.numel() else 0.0
+        error = (ours.to(reference.dtype) - reference).abs()
+        assert (error <= FACTOR * torch.finfo(dtype).eps * largest).all()
+        return
     if floating(dtype):
         reference = reference.to(dtype)
         if dtype is torch.complex32:
@@ -113,21 +126,21 @@ def assert_close(ours, reference, dtype):
 
 
 def test_the_databases_have_all():
-    assert set(OPERATORS) == set(functional.__all__)
+    assert set(OPERATORS) == set(FUNCTIONS)
     assert set(MODULES) == set(scipyconv.nn.__all__)
     for op in OPERATORS.values():
         assert {torch.int64, torch.float16, torch.bfloat16, torch.complex64} <= op.dtypes
 
 
 @by_dtype(torch.complex32)
-def test_forward(name, dtype, passed):
+def test_forward(name, dtype, engine, passed):
     ours, theirs = getattr(functional, name), getattr(F, name)
     found = samples(name, dtype)
     for tensors, options in found:
         y = ours(*tensors, **options)
         assert y.shape == theirs(*tensors, **options).shape
-        assert_close(y, theirs(*in_double(tensors), **options), dtype)
-    passed("forward", name, dtype, len(found))
+        assert_close(y, theirs(*in_double(tensors), **options), dtype, engine)
+    passed(f"forward, {engine}", name, dtype, len(found))
 
 
 def each_gradient(function, tensors, options, g):
@@ -140,7 +153,7 @@ def each_gradient(function, tensors, options, g):
 
 
 @by_dtype(torch.complex32, only=floating)
-def test_first_derivatives(name, dtype, passed):
+def test_first_derivatives(name, dtype, engine, passed):
     ours, theirs = getattr(functional, name), getattr(F, name)
     found = samples(name, dtype)
     for tensors, options in found:
@@ -148,8 +161,8 @@ def test_first_derivatives(name, dtype, passed):
         g = random_like(ours(*tensors, **options))
         expected = each_gradient(theirs, doubles, options, *in_double([g]))
         for one, other in zip(each_gradient(ours, tensors, options, g), expected, strict=True):
-            assert_close(one, other, dtype)
-    passed("first derivatives", name, dtype, len(found))
+            assert_close(one, other, dtype, engine)
+    passed(f"first derivatives, {engine}", name, dtype, len(found))
 
 
 def each_tangent(function, tensors, options, tangents):
@@ -163,7 +176,7 @@ def each_tangent(function, tensors, options, tangents):
 
 
 @by_dtype(only=lambda dtype: dtype in (torch.float16, torch.float64, torch.complex128))
-def test_forward_mode(name, dtype, passed):
+def test_forward_mode(name, dtype, engine, passed):
     ours, theirs = getattr(functional, name), getattr(F, name)
     found = samples(name, dtype)
     for tensors, options in found:
@@ -171,8 +184,8 @@ def test_forward_mode(name, dtype, passed):
         expected = each_tangent(theirs, in_double(tensors), options, in_double(tangents))
         for one, other in zip(each_tangent(ours, tensors, options, tangents), expected,
                               strict=True):
-            assert_close(one, other, dtype)
-    passed("forward mode", name, dtype, len(found))
+            assert_close(one, other, dtype, engine)
+    passed(f"forward mode, {engine}", name, dtype, len(found))
 
 
 def second_derivatives(function, tensors, options, g, cotangents):
@@ -187,7 +200,7 @@ def second_derivatives(function, tensors, options, g, cotangents):
 
 
 @by_dtype(only=lambda dtype: dtype in (torch.float64, torch.complex128))
-def test_second_derivatives(name, dtype, passed):
+def test_second_derivatives(name, dtype, engine, passed):
     ours, theirs = getattr(functional, name), getattr(F, name)
     found = samples(name, dtype)
     for tensors, options in found:
@@ -198,8 +211,8 @@ def test_second_derivatives(name, dtype, passed):
         assert expected[1].abs().max() > 0
         for one, other in zip(second_derivatives(ours, tensors, options, g, cotangents), expected,
                               strict=True):
-            assert_close(one, other, dtype)
-    passed("second derivatives", name, dtype, len(found))
+            assert_close(one, other, dtype, engine)
+    passed(f"second derivatives, {engine}", name, dtype, len(found))
 
 
 @pytest.mark.parametrize(
@@ -248,7 +261,7 @@ def output_and_gradients(layer, inputs, g):
 @pytest.mark.parametrize(("name", "dtype"), [
     (name, dtype) for name, info in MODULES.items() for dtype in sorted(info.dtypes, key=str)],
     ids=str)
-def test_modules(name, dtype, training, passed):
+def test_modules(name, dtype, training, engine, passed):
     info = MODULES[name]
     found = info.module_inputs_func(info, device="cpu", dtype=dtype, requires_grad=True,
                                     training=training)
@@ -272,12 +285,12 @@ def test_modules(name, dtype, training, passed):
         assert got[0].shape == y.shape
         assert len(got) == 4  # output, input, weight, bias
         for one, other in zip(got, expected, strict=True):
-            assert_close(one, other, dtype)
+            assert_close(one, other, dtype, engine)
         if each.reference_fn is not None:
-            assert_close(got[0], each.reference_fn(ours, *applied.args).detach(), dtype)
+            assert_close(got[0], each.reference_fn(ours, *applied.args).detach(), dtype, engine)
         count += 1
     assert count >= 2
-    passed("modules", name, dtype, count)
+    passed(f"modules, {engine}", name, dtype, count)
 
 
 def test_modules_have_no_error_inputs():

@@ -33,6 +33,8 @@ PLANE = [case for case in RICH if case.dims == 2]
 EXACT = {"eps": 0.1, "atol": 1e-9, "rtol": 1e-9}
 COUNT = Counter()
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 
 @pytest.fixture(scope="module", autouse=True)
 def _report(record_testsuite_property):
@@ -72,40 +74,40 @@ def cubed(function, case):
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128], ids=str)
 @pytest.mark.parametrize("case", **names(TINY))
-def test_gradcheck(case, dtype):
+def test_gradcheck(case, dtype, engine):
     for chosen in EACH_AND_ALL:
         function, values = of(case, chosen, dtype)
         assert gradcheck(function, values, check_forward_ad=True, **EXACT)
-        COUNT[f"gradcheck, reverse and forward, entry by entry, {dtype}"] += 1
+        COUNT[f"gradcheck, reverse and forward, entry by entry, {dtype}, {engine}"] += 1
 
 
 @pytest.mark.parametrize("case", **names(CASES))
 @pytest.mark.parametrize("chosen", EACH_AND_ALL, ids=str)
-def test_gradcheck_along_a_random_direction(case, chosen):
+def test_gradcheck_along_a_random_direction(case, chosen, engine):
     function, values = of(case, chosen)
     assert gradcheck(function, values, check_forward_ad=True, fast_mode=True, **EXACT)
-    COUNT["gradcheck, reverse and forward, a random direction, float64"] += 1
+    COUNT[f"gradcheck, reverse and forward, a random direction, float64, {engine}"] += 1
 
 
 @pytest.mark.parametrize("case", **names(TINY))
-def test_gradgradcheck(case):
+def test_gradgradcheck(case, engine):
     function, values = of(case, (0, 1, 2))
     assert gradgradcheck(function, values, check_fwd_over_rev=True, **EXACT)
-    COUNT["gradgradcheck, forward over reverse, entry by entry, float64"] += 1
+    COUNT[f"gradgradcheck, forward over reverse, entry by entry, float64, {engine}"] += 1
 
 
 @pytest.mark.parametrize("case", **names(CASES))
-def test_gradgradcheck_along_a_random_direction(case):
+def test_gradgradcheck_along_a_random_direction(case, engine):
     function, values = of(case, (0, 1, 2))
     assert gradgradcheck(function, values, check_fwd_over_rev=True, fast_mode=True, **EXACT)
-    COUNT["gradgradcheck, forward over reverse, a random direction, float64"] += 1
+    COUNT[f"gradgradcheck, forward over reverse, a random direction, float64, {engine}"] += 1
 
 
 @pytest.mark.parametrize("case", **names(TINY))
-def test_gradgradcheck_of_complex_numbers(case):
+def test_gradgradcheck_of_complex_numbers(case, engine):
     function, values = of(case, (0, 1, 2), torch.complex128)
     assert gradgradcheck(function, values, check_fwd_over_rev=True, fast_mode=True, **EXACT)
-    COUNT["gradgradcheck, forward over reverse, a random direction, complex128"] += 1
+    COUNT[f"gradgradcheck, forward over reverse, a random direction, complex128, {engine}"] += 1
 
 
 # Against torch
@@ -314,7 +316,7 @@ def test_vmap_of_grad_and_grad_of_vmap(case, which):
 
 
 @pytest.mark.parametrize("case", **names(CASES))
-def test_batched_cotangents(case):
+def test_batched_cotangents(case, engine):
     """By torch.func.vmap, where gradcheck's own check of these uses an older one."""
     tensors = case.tensors()
     y, back = vjp(case.ours, *tensors)
@@ -323,11 +325,11 @@ def test_batched_cotangents(case):
     one_by_one = [back(g) for g in cotangents]
     for i in range(3):
         close(batched[i], torch.stack([gradients[i] for gradients in one_by_one]))
-    COUNT["batched gradients by torch.func.vmap"] += 1
+    COUNT[f"batched gradients by torch.func.vmap, {engine}"] += 1
 
 
 @pytest.mark.parametrize("case", **names(RICH))
-def test_batched_second_derivatives(case):
+def test_batched_second_derivatives(case, engine):
     tensors, directions = case.tensors(), case.tensors()
     f = cubed(case.ours, case)
 
@@ -339,7 +341,7 @@ def test_batched_second_derivatives(case):
     more = [torch.stack([t, 2 * t, t - 1]) for t in tensors]
     for one, other in zip(vmap(second)(*more), loop(second, more, (True,) * 3), strict=True):
         close(one, other)
-    COUNT["batched second derivatives by torch.func.vmap"] += 1
+    COUNT[f"batched second derivatives by torch.func.vmap, {engine}"] += 1
 
 
 @pytest.mark.parametrize("case", **names(RICH))
@@ -460,29 +462,36 @@ def test_gradcheck_of_layers_with_a_padding_mode(name):
 
 
 @pytest.mark.parametrize("case", **names(PLANE))
-def test_only_the_gradients_that_are_wanted_are_computed(case, monkeypatch):
+def test_only_the_gradients_that_are_wanted_are_computed(case, engine, monkeypatch):
     """The frozen weight of a layer costs no engine call, nor does the first layer's input."""
-    roles = []
-    engine = scipyconv.autograd.ENGINES["direct"]
+    roles, inside = [], []
+    module = scipyconv.autograd.ENGINES[engine]
     for name in ("correlate", "input_gradient", "weight_gradient"):
-        original = getattr(engine, name)
+        original = getattr(module, name)
 
         def counted(*args, name=name, original=original):
-            roles.append(name)
-            return original(*args)
+            if not inside:  # not those of its own that an engine's function calls
+                roles.append(name)
+            inside.append(name)
+            try:
+                return original(*args)
+            finally:
+                inside.pop()
 
-        monkeypatch.setattr(engine, name, counted)
+        monkeypatch.setattr(module, name, counted)
     of_weight = "weight_gradient"
     of_input = "correlate" if case.transposed else "input_gradient"
     for wanted, expected in [((0,), [of_input]), ((1,), [of_weight]), ((2,), []),
                              ((0, 1, 2), [of_input, of_weight])]:
-        tensors = case.tensors()
-        for i in wanted:
-            tensors[i].requires_grad_()
-        y = case.ours(*tensors)
-        roles.clear()
-        y.backward(torch.randn_like(y))
-        assert sorted(roles) == sorted(expected)
+        for create_graph in (False, True):  # by the short way, and by the operator
+            tensors = case.tensors()
+            for i in wanted:
+                tensors[i].requires_grad_()
+            y = case.ours(*tensors)
+            roles.clear()
+            torch.autograd.grad(y, [tensors[i] for i in wanted], torch.randn_like(y),
+                                create_graph=create_graph)
+            assert sorted(roles) == sorted(expected)
 
 
 @pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode, nullcontext])

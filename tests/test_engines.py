@@ -1,5 +1,6 @@
 """Each engine against the definition, written out as loops; NumPy alone, as in the engines."""
 
+import functools
 import itertools
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+from scipyconv.engines import fft, matmul, threads
 from scipyconv.engines.choice import ENGINES
 from scipyconv.engines.direct import phases
 
@@ -27,11 +29,11 @@ GEOMETRIES = [
 CHANNELS = [(2, 1, 1, 1), (1, 2, 3, 1), (2, 2, 1, 3), (3, 1, 2, 2)]  # batch, C, O, groups
 
 
-def sizes(geometry, channels):
-    """The shapes of x, w and y."""
+def sizes(geometry, channels, fewer=0):
+    """The shapes of x, w and y, which may have fewer outputs than fit."""
     pixels, taps, stride, dilation = geometry
     batch, c, o, groups = channels
-    outputs = [(n - d * (k - 1) - 1) // s + 1
+    outputs = [max(1, (n - d * (k - 1) - 1) // s + 1 - fewer)
                for n, k, s, d in zip(pixels, taps, stride, dilation, strict=True)]
     return ((batch, groups * c, *pixels), (groups * o, c, *taps), (batch, groups * o, *outputs))
 
@@ -117,8 +119,9 @@ def test_any_memory_layout(method, missing):
         np.testing.assert_array_equal(got, want, err_msg=name)
 
 
+@pytest.mark.parametrize("method", ["direct", "matmul"])
 @pytest.mark.parametrize("missing", "xwy")
-def test_direct_sends_a_nan_only_where_the_definition_does(missing):
+def test_a_nan_goes_only_where_the_definition_sends_it(missing, method):
     rng = np.random.default_rng(0)
     for geometry, channels, role in itertools.product(GEOMETRIES, CHANNELS[2:], "xy"):
         if role == missing:
@@ -129,7 +132,7 @@ def test_direct_sends_a_nan_only_where_the_definition_does(missing):
         arrays = [drawn(shapes["xwy".index(r)], np.float64, rng) for r in roles]
         bad = arrays[roles.index(role)]
         bad.flat[rng.integers(bad.size)] = np.nan
-        got = run(ENGINES["direct"], missing, arrays, shapes["xwy".index(missing)], *arguments)
+        got = run(ENGINES[method], missing, arrays, shapes["xwy".index(missing)], *arguments)
         want = by_definition(shapes, arrays, missing, *arguments)
         np.testing.assert_array_equal(np.isnan(got), np.isnan(want))
 
@@ -168,6 +171,97 @@ def test_phases_meet_every_output_with_every_tap_once(geometry):
         slices = [len(range(n)[s]) for n, s in zip(taps, k, strict=True)]
         assert counts == [a + b - 1 for a, b in zip(windows, slices, strict=True)]
     assert (met == 1).all()
+
+
+@functools.cache
+def example(missing, geometry, channels, fewer):
+    """Arrays in double precision, and what the definition makes of them."""
+    rng = np.random.default_rng(0)
+    shapes = sizes(geometry, channels, fewer)
+    arrays = [drawn(shape, np.float64, rng)
+              for role, shape in zip("xwy", shapes, strict=True) if role != missing]
+    return arrays, by_definition(shapes, arrays, missing, *geometry[2:], channels[3])
+
+
+def check(method, missing, geometry, channels, fewer=0):
+    arrays, want = example(missing, geometry, channels, fewer)
+    got = run(ENGINES[method], missing, arrays, want.shape, *geometry[2:], channels[3])
+    np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("fewer", [1, 2])
+@pytest.mark.parametrize("missing", "xwy")
+@pytest.mark.parametrize("method", ENGINES)
+def test_pixels_that_no_window_reaches(method, missing, fewer):
+    """At stride 1 as well: x is longer than its windows reach."""
+    for geometry, channels in itertools.product(GEOMETRIES, CHANNELS):
+        check(method, missing, geometry, channels, fewer)
+
+
+#: Large enough for several pieces and tiles along each dimension.
+LARGE = [((23,), (3,), (1,), (1,)), ((23,), (3,), (2,), (1,)), ((23,), (3,), (1,), (2,)),
+         ((14, 11), (3, 3), (1, 1), (1, 1)), ((15, 13), (3, 3), (2, 1), (1, 2)),
+         ((7, 6, 6), (2, 2, 2), (1, 1, 1), (1, 1, 1))]
+
+
+@pytest.mark.parametrize("hands", [1, 2, 3])
+@pytest.mark.parametrize("piece", [8, 200, 1000])
+@pytest.mark.parametrize("missing", "xwy")
+def test_matmul_in_many_pieces(missing, piece, hands, monkeypatch):
+    """From one output each, which is the least that there is, to a few rows."""
+    monkeypatch.setattr(matmul, "PIECE", piece)
+    monkeypatch.setattr(threads, "SMALL", 0)
+    monkeypatch.setattr(threads, "count", lambda: hands)
+    for geometry, channels, fewer in itertools.product(LARGE, CHANNELS[1:], (0, 2)):
+        check("matmul", missing, geometry, channels, fewer)
+
+
+@pytest.mark.parametrize("flat", [0, 100], ids=["windows", "stamps"])
+def test_matmul_leaves_a_border_out(flat, monkeypatch):
+    monkeypatch.setattr(matmul, "_STAMP", 100 - flat)
+    rng = np.random.default_rng(0)
+    for geometry, channels in itertools.product(GEOMETRIES, CHANNELS):
+        x, w, y = sizes(geometry, channels)
+        g, w = drawn(y, np.float64, rng), drawn(w, np.float64, rng)
+        arguments = (*geometry[2:], channels[3])
+        whole = matmul.input_gradient(g, w, x, *arguments)
+        border = [((n - 1) // 3, (n - 1) // 2) for n in x[2:]]
+        inside = tuple(slice(before, n - after)
+                       for n, (before, after) in zip(x[2:], border, strict=True))
+        part = matmul.input_gradient(g, w, x, *arguments, border)
+        np.testing.assert_allclose(part, whole[:, :, *inside], rtol=1e-12, atol=1e-12)
+
+
+@pytest.fixture
+def small_tiles(monkeypatch):
+    """Let fft take tiles with these sides, or as near as the kernel allows."""
+    def use(side):
+        monkeypatch.setattr(fft, "_SIDES", (side,))
+        monkeypatch.setattr(fft, "cost", lambda plan: np.prod(plan.tile))
+        # at least one larger than the kernel, where otherwise it is at least twice as large
+        monkeypatch.setattr(fft.fft, "next_fast_len", lambda n, real: {4: 3, 6: 4}.get(n, n))
+        fft.make_plan.cache_clear()
+
+    yield use
+    fft.make_plan.cache_clear()
+
+
+@pytest.mark.parametrize("side", [2, 5, 6])
+@pytest.mark.parametrize("missing", "xwy")
+def test_fft_in_many_tiles(missing, side, small_tiles, monkeypatch):
+    """Odd and even sides, from one more than the kernel on; planes, and matrices of channels."""
+    small_tiles(side)
+    tiles = []
+    for (geometry, channels), few, fewer in itertools.product(
+            itertools.product(LARGE, CHANNELS[1:]), (0, 100), (0, 2)):
+        monkeypatch.setattr(fft, "_FEW", few)
+        check("fft", missing, geometry, channels, fewer)
+        plan = fft.make_plan(*sizes(geometry, channels, fewer), *geometry[2:], channels[3], True)
+        tiles.append((plan.tile, plan.points("w"), plan.spread["x"]["b"][1][0]))
+    if side == 2:
+        assert any(all(t == k + 1 for t, k in zip(tile, taps, strict=True))
+                   for tile, taps, _ in tiles)
+    assert {len(n) for _, _, n in tiles if min(n) > 1} == {1, 2, 3}
 
 
 def test_engines_import_no_torch():

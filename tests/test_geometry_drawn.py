@@ -23,6 +23,9 @@ DTYPES = [torch.float32, torch.float64, torch.complex64, torch.complex128]
 TOLERANCE = {torch.float32: 1e-4, torch.complex64: 1e-4, torch.float64: 1e-11,
              torch.complex128: 1e-11}
 MODES = ["reflect", "replicate", "circular"]
+
+pytestmark = pytest.mark.usefixtures("engine")
+
 #: What an example may have. Each must have been in some.
 FEATURES = ["1-D", "2-D", "3-D", "unbatched", "batch 0", "batch 2", "groups", "depthwise",
             "stride", "stride, a remainder", "dilation", "bias", "no bias", "padding int",

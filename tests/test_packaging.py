@@ -53,7 +53,8 @@ def test_metadata(metadata: Message) -> None:
     assert metadata["License-File"] == "LICENSE"
     assert metadata["Requires-Python"] == ">=3.11"
     needed = [line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line]
-    assert sorted(re.split("[<>=]", line)[0] for line in needed) == ["numpy", "scipy", "torch"]
+    assert sorted(re.split("[<>=]", line)[0] for line in needed) == ["numpy", "scipy",
+                                                                      "threadpoolctl", "torch"]
 
 
 def test_wheel_needs_nothing_of_the_extras(wheel: Path, tmp_path: Path) -> None:

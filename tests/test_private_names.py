@@ -6,20 +6,24 @@ When a new PyTorch changes one, a test here says which; when one is no longer ne
 import ast
 import inspect
 import itertools
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
 from torch._functorch.utils import enable_single_level_autograd_function
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import Function, forward_ad
 from torch.autograd.function import _SingleLevelFunction
 from torch.func import grad, jvp
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import scipyconv.autograd
 import scipyconv.functional
 
 NAMES = {"_functorch", "_SingleLevelFunction", "_set_fwd_grad_enabled", "_current_level",
-         "_AutoDispatchBelowAutograd", "_C"}
+         "_AutoDispatchBelowAutograd", "_C", "_is_tracing", "_len_torch_dispatch_stack"}
 
 
 def private_names_of_torch(path):
@@ -154,6 +158,43 @@ def test_the_level_of_forward_mode():
     assert levels[0] >= 0
     grad(lambda x: function(x).sum())(torch.ones(1))
     assert levels[1] == forward_ad._current_level == -1
+
+
+def test_the_switch_of_the_recorder():
+    """_is_tracing: whether torch.jit.trace records, which sees the dispatcher's operators alone.
+
+    torch.jit.is_tracing answers the same, and takes ten times as long.
+    """
+    seen = []
+
+    def function(x):
+        seen.append((torch._C._is_tracing(), torch.jit.is_tracing()))
+        return 2 * x
+
+    function(torch.ones(1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that torch.jit is deprecated
+        torch.jit.trace(function, torch.ones(1), check_trace=False)
+    assert seen == [(False, False), (True, True)]
+
+
+def test_the_stack_of_dispatch_modes():
+    """_len_torch_dispatch_stack: how many modes want to see each operator, make_fx's among them.
+
+    What does not go through the dispatcher they would miss; a fake tensor has no numbers for it.
+    """
+    assert torch._C._len_torch_dispatch_stack() == 0
+    with TorchDispatchMode(), FakeTensorMode():
+        assert torch._C._len_torch_dispatch_stack() == 2
+    seen = []
+
+    def function(x):
+        seen.append(torch._C._len_torch_dispatch_stack())
+        return 2 * x
+
+    make_fx(function)(torch.ones(1))
+    assert seen[0] > 0
+    assert torch._C._len_torch_dispatch_stack() == 0
 
 
 class AsItIs:

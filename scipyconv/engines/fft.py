@@ -1,12 +1,12 @@
 """The convolution theorem: where the spectra are multiplied, the arrays are convolved.
 
-With capitals for spectra and a star for the conjugate, of which each map has its own:
+With capitals for spectra and a star for the conjugate, each map is a product:
 
-    y = w slid over x       Y = sum over c of X · W*
-    grad_x = stamps of w    X = sum over o of Y · W, or X* = sum over o of Y* · W*
-    grad_w = y slid over x  W = sum over n of X · Y*
+- y, which is w slid over x: Y = X · W*, added up over c;
+- grad_x, the stamps of w: X = Y · W, or X* = Y* · W*, added up over o;
+- grad_w, which is y slid over x: W = X · Y*, added up over n.
 
-So three spectra, X, W* and Y*, serve all three maps. A transform wraps around; the input is cut
+So three spectra, X, W* and Y*, serve all three. A transform wraps around; the input is cut
 into tiles that overlap by one tap less than the kernel has, and what wraps is thrown away or is
 zero. A stride makes channels of the pixels between two windows, and a dilation makes samples of
 the pixels between two taps; both are views. What is left is a plain convolution.
@@ -312,7 +312,8 @@ def cost(plan: Plan, maps: str = "yxw") -> float:
     points = {role: prod(plan.merged(role, plan.tile)) for role in "xwy"}
     frequencies = prod(plan.tile) // (1 + plan.real) * plan.counts["g"]
     products = frequencies * plan.size("x", "b") * plan.size("x", "c") * plan.counts["o"]
-    transforms = sum(points.values()) + sum(points[role] for role in maps)  # there, and back
+    spectra = {role for out in maps for role in "xwy" if role != out}
+    transforms = sum(points[role] for role in (*spectra, *maps))  # there, and back
     if few:
         return 750_000 * len(maps) + 6 * transforms + 4.1 * products * len(maps)
     return (750_000 + 0.17 * products + 90 * frequencies + 0.34 * points["w"]) * len(

@@ -45,8 +45,8 @@ def correlate(x: Array, w: Array, shape: Sequence[int], stride: Sequence[int],
 
     def work(pieces: Iterable[Piece]) -> None:
         for n, *t in pieces:
-            columns = _columns(windows[n, ..., *t], rows.shape)
-            np.matmul(rows, columns, out=_flat(outputs[n, :, :, *t]))
+            np.matmul(rows, _columns(windows[n, ..., *t], rows.shape),
+                      out=_flat(outputs[n, :, :, *t]))
 
     threads.share(work, _pieces(y, rows.shape))
     return y
@@ -128,6 +128,7 @@ def _stamped(g: Array, w: Array, shape: Sequence[int], stride: Sequence[int],
             for k in np.ndindex(*w.shape[2:]):
                 pixels = windows[n, :, :, *k, *t]
                 pixels += columns[:, :, :, *k]
+            del products, columns  # before the next ones are made
 
     images: dict[int, list[Piece]] = {}  # two threads must not add to one image
     for piece in _pieces(g, rows.shape, 4):  # few additions at once hold each other up less

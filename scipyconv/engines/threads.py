@@ -28,25 +28,30 @@ def cores() -> int:
 
 #: So few products BLAS computes on one thread anyway.
 SMALL = 1 << 18
+#: Hands for each thread.
+_HANDS = 4
 #: How many threads an engine uses: a function. Under PyTorch it is `torch.get_num_threads`.
 count: Callable[[], int] = cores
 
 
 def share(work: Callable[[Iterable[Piece]], Result], pieces: Sequence[Piece]) -> list[Result]:
-    """Deal the pieces out to the threads; what `work` makes of each hand, in order.
+    """Deal the pieces into hands, which the threads take; what `work` makes of each, in order.
 
-    Who gets which piece depends on their number and the threads' alone, so that sums come out the
-    same in every run. If a thread fails, or is interrupted, the others stop after their piece.
+    There are more hands than threads, so that one which comes late, because its core was busy,
+    leaves more of them to the others. What is in a hand depends on the numbers of pieces and
+    threads alone, so that sums come out the same in every run. If a thread fails, or is
+    interrupted, the others stop after their piece.
 
     Examples:
         >>> sum(share(sum, range(10)))
         45
     """
-    hands = max(1, min(count(), len(pieces)))
-    if hands == 1:
+    players = max(1, min(count(), len(pieces)))
+    if players == 1:
         with _one_blas_thread:
             return [work(pieces)]
-    stopped: list[bool] = []
+    hands = min(_HANDS * players, len(pieces))
+    left, made, stopped = iter(range(hands)), dict[int, Result](), list[bool]()
 
     def deal(i: int) -> Iterator[Piece]:
         for piece in pieces[i::hands]:
@@ -54,19 +59,25 @@ def share(work: Callable[[Iterable[Piece]], Result], pieces: Sequence[Piece]) ->
                 return
             yield piece
 
-    def run(i: int) -> Result:
-        with np.errstate(all="ignore"):  # each thread has its own
-            return work(deal(i))
-
-    with _one_blas_thread:
-        futures = [_pool(hands - 1).submit(run, i) for i in range(1, hands)]
+    def play() -> None:
         try:
-            return [run(0), *(future.result() for future in futures)]
+            with np.errstate(all="ignore"):  # each thread has its own
+                for i in left:  # shared: whoever asks gets the next
+                    made[i] = work(deal(i))
         except BaseException:
             stopped.append(True)
             raise
+
+    with _one_blas_thread:
+        futures = [_pool(players - 1).submit(play) for _ in range(1, players)]
+        try:
+            play()
         finally:
-            wait(futures)  # they write into the caller's arrays
+            late = [future for future in futures if not future.cancel()]
+            wait(late)  # they write into the caller's arrays
+        for future in late:
+            future.result()
+    return [made[i] for i in range(hands)]
 
 
 class _OneBlasThread:
