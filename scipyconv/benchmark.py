@@ -34,6 +34,8 @@ from scipyconv.functional import conv3d as ours3d
 
 #: Seconds that spinning threads are given to fall asleep, before each turn.
 PAUSE = 0.15
+#: A library that takes so many seconds for a run has one turn and no more.
+SLOW = 5.0
 _OURS = {1: ours1d, 2: ours2d, 3: ours3d}
 _TORCHS = {1: torch.nn.functional.conv1d, 2: torch.nn.functional.conv2d,
            3: torch.nn.functional.conv3d}
@@ -230,6 +232,8 @@ def measure(cases: list[Case], names: list[str], dtype: str, threads: int, round
             found: dict[str, dict[str, Any]] = {name: {} for name in names}
             for j in range(rounds):
                 for name in names:
+                    if max(found[name].get("both", found[name].get("forward", [0.0]))) > SLOW:
+                        continue
                     tell(f"{i + 1}/{len(cases)}  {case}  round {j + 1}/{rounds}  {name}")
                     if not together:
                         time.sleep(PAUSE)
@@ -336,19 +340,19 @@ def main(arguments: list[str] | None = None) -> int:
     cases = options.case or (FULL if options.full else QUICK)
     names = list(libraries(options.engines))
     rows: list[dict[str, Any]] = []
+    facts = environment(options.dtype, options.threads)
     try:
         for row in measure(cases, names, options.dtype, options.threads, options.rounds,
                            options.together, _tell):
             rows.append(row)
+            if options.json:  # as far as it is: it may be interrupted
+                Path(options.json).write_text(json.dumps({**facts, "rows": rows}, indent=1))
     except KeyboardInterrupt:
         print("\ninterrupted; what there is so far:", file=sys.stderr)
     _tell("")
-    facts = environment(options.dtype, options.threads)
     print(", ".join(f"{name} {value}" for name, value in facts.items()))
     print("our time over torch's, with quartiles; peak memory of " + ", ".join(names))
     print(table(rows, names))
-    if options.json:
-        Path(options.json).write_text(json.dumps({**facts, "rows": rows}, indent=1))
     if options.plot and rows:
         plot(rows, options.plot)
     return 0
