@@ -82,7 +82,7 @@ def _matmul(role: str, x: Sizes, w: Sizes, y: Sizes, stride: Sizes, groups: int)
         c, o, positions = o, c, prod(x[2:])
     columns = x[0] * groups * c * k * positions
     narrow, row = min(c * k if stamped else o, 64), (x if role == "x" and not stamped else y)[-1]
-    cost = 70_000 + columns * o * (0.042 + 0.38 / narrow)
+    cost = 70_000 + columns * o * (0.03 + 0.38 / narrow)
     if 4 * (columns + x[0] * groups * o * positions) > matmul.PIECE:
         cost += 260_000  # another thread
     if stamped:
