@@ -124,7 +124,8 @@ def is_plain(*tensors: Tensor | None) -> bool:
     """Neither mapped, traced, recorded nor dual: nothing but the gradient can be asked for."""
     if torch.compiler.is_compiling() or forward_ad._current_level >= 0 or (
             torch._C._functorch.peek_interpreter_stack() is not None
-            or torch._C._len_torch_dispatch_stack() or torch._C._is_tracing()):
+            or torch._C._len_torch_dispatch_stack() or torch._C._is_tracing()
+            or torch._C._dispatch_tls_is_dispatch_key_included("VmapMode")):  # is_grads_batched
         return False
     for t in tensors:
         if t is not None and (type(t) not in _PLAIN or t.is_nested or not t.is_cpu

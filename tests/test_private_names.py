@@ -23,7 +23,8 @@ import scipyconv.autograd
 import scipyconv.functional
 
 NAMES = {"_functorch", "_SingleLevelFunction", "_set_fwd_grad_enabled", "_current_level",
-         "_AutoDispatchBelowAutograd", "_C", "_is_tracing", "_len_torch_dispatch_stack"}
+         "_AutoDispatchBelowAutograd", "_C", "_is_tracing", "_len_torch_dispatch_stack",
+         "_dispatch_tls_is_dispatch_key_included"}
 
 
 def private_names_of_torch(path):
@@ -262,3 +263,17 @@ def test_mixed_orders_need_both_enablers(enabler, monkeypatch, operands):
     monkeypatch.setattr(scipyconv.autograd._Contract, "forward", staticmethod(forward))
     found = mixed_orders(*operands)
     assert any(not torch.allclose(found[modes], expected[modes]) for modes in expected)
+
+
+def test_the_older_vmap_is_noticed():
+    """_dispatch_tls_is_dispatch_key_included: is_grads_batched maps without torch.func's stack."""
+    conv2d = scipyconv.functional.conv2d
+    x, w = torch.randn(1, 1, 3, 4, requires_grad=True), torch.randn(1, 1, 2, 3)
+    y, seen = conv2d(x, w), []
+    y.register_hook(lambda g: seen.append(scipyconv.autograd.is_plain(g)))
+    g = torch.randn(3, *y.shape)
+    found, = torch.autograd.grad(y, x, g, is_grads_batched=True, retain_graph=True)
+    assert seen == [False]
+    for one, cotangent in zip(found, g, strict=True):
+        torch.testing.assert_close(one, torch.autograd.grad(y, x, cotangent, retain_graph=True)[0])
+    assert scipyconv.autograd.is_plain(x)
