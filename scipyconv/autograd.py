@@ -27,7 +27,7 @@ from torch.autograd import forward_ad
 from torch.autograd.function import _SingleLevelFunction
 
 from scipyconv.engines import threads
-from scipyconv.engines.border import padded
+from scipyconv.engines.border import cropped, padded
 from scipyconv.engines.choice import ENGINES, Choice, choose
 
 Array = npt.NDArray[Any]
@@ -110,7 +110,12 @@ def apply(call: Call, a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
     if is_plain(a, b, bias):
         return apply_plain(call, a, b, bias)
     result = _contracted(call.out, a, b, call.geometry, call.size, call.method)
-    return result if bias is None else result + bias.reshape(-1, *[1] * (result.ndim - 2))
+    return add_bias(result, bias)
+
+
+def add_bias(y: Tensor, bias: Tensor | None) -> Tensor:
+    """Add a number to each channel, if there are any."""
+    return y if bias is None else y + bias.reshape(-1, *[1] * (y.ndim - 2))
 
 
 def _contracted(out: str, a: Tensor, b: Tensor, geometry: Any, size: Sequence[int],
@@ -125,7 +130,7 @@ def is_plain(*tensors: Tensor | None) -> bool:
     if torch.compiler.is_compiling() or forward_ad._current_level >= 0 or (
             torch._C._functorch.peek_interpreter_stack() is not None
             or torch._C._len_torch_dispatch_stack() or torch._C._is_tracing()
-            or torch._C._dispatch_tls_is_dispatch_key_included("VmapMode")):  # is_grads_batched
+            or torch._C._dispatch_tls_is_dispatch_key_included(_OLDER_VMAP)):
         return False
     for t in tensors:
         if t is not None and (type(t) not in _PLAIN or t.is_nested or not t.is_cpu
@@ -136,14 +141,20 @@ def is_plain(*tensors: Tensor | None) -> bool:
 
 def apply_plain(call: Call, a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
     """As `apply`, for plain tensors."""
-    maps = call.out
-    if torch.is_grad_enabled():
-        maps += OPERANDS[maps][0] * a.requires_grad + OPERANDS[maps][1] * b.requires_grad
-        if len(maps) > 1 or (bias is not None and bias.requires_grad):
-            return _apply_short(call, call.method_for(maps, a, b), a, b, bias)
+    maps = maps_for(call.out, a, b)
     method = call.method_for(maps, a, b)
+    if len(maps) > 1 or (bias is not None and bias.requires_grad and torch.is_grad_enabled()):
+        return _apply_short(call, method, a, b, bias)
     return _with_bias(
         _run(call.out, _as_numpy(a), _as_numpy(b), call.geometry, call.size, method), bias)
+
+
+def maps_for(out: str, a: Tensor, b: Tensor) -> str:
+    """Name the maps that a call will need: its own, and those of the gradients that are wanted."""
+    if not torch.is_grad_enabled():
+        return out
+    first, second = tuple(OPERANDS[out])
+    return out + first * a.requires_grad + second * b.requires_grad
 
 
 class _Short(torch.autograd.Function):
@@ -168,18 +179,17 @@ class _Short(torch.autograd.Function):
             return (None,) * 5
         a, b, *spectra = ctx.saved_tensors
         call: Call = ctx.call
-        plain, roles, sums = not torch.is_grad_enabled() and is_plain(g), OPERANDS[call.out], None
+        plain, sums = not torch.is_grad_enabled() and is_plain(g), None
         kept = dict(zip(ctx.kept, map(_as_numpy, spectra), strict=True)) if plain else {}
 
         def gradient(i: int) -> Tensor | None:
             if not ctx.needs_input_grad[2 + i]:
                 return None
-            size, other = tuple((a, b)[i].shape), (a, b)[1 - i].conj()
-            first, second = (g, other) if OPERANDS[roles[i]][0] == call.out else (other, g)
+            role, first, second, size = _adjoint(call.out, i, g, (a, b))
             if not plain:
-                return _contracted(roles[i], first, second, call.geometry, size, ctx.method)
-            return torch.from_numpy(_run(roles[i], _as_numpy(first), _as_numpy(second),
-                                         call.geometry, size, ctx.method, kept))
+                return _contracted(role, first, second, call.geometry, size, ctx.method)
+            return torch.from_numpy(_run(role, _as_numpy(first), _as_numpy(second), call.geometry,
+                                         size, ctx.method, kept))
 
         if ctx.needs_input_grad[4]:
             sums = g.sum((0, *range(2, g.ndim))) if not plain else torch.from_numpy(
@@ -187,8 +197,18 @@ class _Short(torch.autograd.Function):
         return None, None, gradient(0), gradient(1), sums
 
 
+def _adjoint(out: str, i: int, g: Tensor,
+             operands: Sequence[Tensor]) -> tuple[str, Tensor, Tensor, tuple[int, ...]]:
+    """Return the map whose result is the gradient of operand i: role, operands and size."""
+    role, other = OPERANDS[out][i], operands[1 - i].conj()
+    first, second = (g, other) if OPERANDS[role][0] == out else (other, g)
+    return role, first, second, tuple(operands[i].shape)
+
+
 _apply_short: Callable[..., Tensor] = _Short.apply
 _PLAIN = (Tensor, torch.nn.Parameter)
+#: What is_grads_batched maps in; to look its name up takes longer than all the other questions.
+_OLDER_VMAP: Any = torch._C._parse_dispatch_key("VmapMode")
 
 
 def choose_for(maps: str, out: str, a: Tensor, b: Tensor, geometry: Any,
@@ -196,9 +216,13 @@ def choose_for(maps: str, out: str, a: Tensor, b: Tensor, geometry: Any,
     """Choose the engine for a map, and for those of the other two that are named as well."""
     shapes = {out: size, **dict(zip(OPERANDS[out], (a.shape, b.shape), strict=True))}
     stride, zeros, dilation, groups = geometry
-    x = (*shapes["x"][:2], *map(add, shapes["x"][2:], map(sum, zeros)))
-    return choose(x, tuple(shapes["w"]), tuple(shapes["y"]), stride, dilation, groups,
-                  _KINDS.get(a.dtype, "i8"), maps)
+    x, w, y = _bordered(shapes["x"], zeros), tuple(shapes["w"]), tuple(shapes["y"])
+    return choose(x, w, y, stride, dilation, groups, _KINDS.get(a.dtype, "i8"), maps)
+
+
+def _bordered(shape: Sequence[int], zeros: Sequence[tuple[int, int]]) -> tuple[int, ...]:
+    """Return the shape of x with its border."""
+    return (*shape[:2], *map(add, shape[2:], map(sum, zeros)))
 
 
 def _with_bias(result: Array, bias: Tensor | None) -> Tensor:
@@ -237,13 +261,11 @@ def _run(out: str, a: Array, b: Array, geometry: Any, size: tuple[int, ...], met
             function = engine.correlate if out == "y" else engine.weight_gradient
             result = function(padded(a, zeros), b, size, stride, dilation, groups, *kept)
         else:
-            shape = (*size[:2], *(n + sum(pair) for n, pair in zip(size[2:], zeros, strict=True)))
+            arguments = b, a, _bordered(size, zeros), stride, dilation, groups
             if method == "matmul":
-                result = engine.input_gradient(b, a, shape, stride, dilation, groups, zeros)
+                result = engine.input_gradient(*arguments, zeros)
             else:
-                full = engine.input_gradient(b, a, shape, stride, dilation, groups, *kept)
-                result = full[:, :, *(slice(before, before + n) for n, (before, _) in zip(
-                    size[2:], zeros, strict=True))]
+                result = cropped(engine.input_gradient(*arguments, *kept), zeros)
     return np.ascontiguousarray(result)
 
 
@@ -276,14 +298,13 @@ class _Contract(_SingleLevelFunction):
 
     @staticmethod
     def backward(ctx: Any, cotangent: Tensor | None) -> tuple[Tensor | None, ...]:
-        saved, roles = ctx.saved_tensors, OPERANDS[ctx.out]
+        saved = ctx.saved_tensors
 
         def gradient(i: int) -> Tensor | None:
             if cotangent is None or not ctx.needs_input_grad[1 + i]:
                 return None
-            known = {ctx.out: cotangent, roles[1 - i]: saved[1 - i].conj()}
-            operands = (known[role] for role in OPERANDS[roles[i]])
-            return _contract(roles[i], *operands, *ctx.geometry, saved[i].shape, ctx.method)
+            role, first, second, size = _adjoint(ctx.out, i, cotangent, saved)
+            return _contract(role, first, second, *ctx.geometry, size, ctx.method)
 
         return None, gradient(0), gradient(1), None, None, None, None, None, None
 

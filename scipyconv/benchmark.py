@@ -60,6 +60,15 @@ class Case(NamedTuple):
         """Half the kernel's reach, so that the size stays."""
         return self.dilation * (self.kernel // 2) if self.padded else 0
 
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+        """The shapes of the input, the weight and the output."""
+        reach = self.dilation * (self.kernel - 1) + 1
+        side = (self.size + 2 * self.padding - reach) // self.stride + 1
+        return ((self.batch, self.channels, *[self.size] * self.dims),
+                (self.outputs, self.channels // self.groups, *[self.kernel] * self.dims),
+                (self.batch, self.outputs, *[side] * self.dims))
+
     def __str__(self) -> str:
         """Name it as in `--case`."""
         text = ",".join(map(str, self[:5]))
@@ -141,9 +150,7 @@ def _unfold(case: Case) -> Callable[..., Tensor]:
         columns = unfold(x).unflatten(1, (case.groups, -1))
         rows = w.flatten(1).unflatten(0, (case.groups, -1))
         y = (rows @ columns).flatten(1, 2) + b[:, None]
-        reach = case.dilation * (case.kernel - 1) + 1
-        size = (case.size + 2 * case.padding - reach) // case.stride + 1
-        planes: Tensor = y.unflatten(2, (size,) * case.dims)
+        planes: Tensor = y.unflatten(2, case.shapes[2][2:])
         return planes
 
     return convolve
@@ -157,11 +164,7 @@ def _prepared(case: Case, dtype: str) -> tuple[list[Tensor], Tensor]:
     def drawn(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator, dtype=getattr(torch, dtype))
 
-    w = drawn(case.outputs, case.channels // case.groups, *[case.kernel] * case.dims)
-    x = drawn(case.batch, case.channels, *[case.size] * case.dims)
-    reach = case.dilation * (case.kernel - 1) + 1
-    size = (case.size + 2 * case.padding - reach) // case.stride + 1
-    g = drawn(case.batch, case.outputs, *[size] * case.dims)
+    x, w, g = (drawn(*shape) for shape in case.shapes)
     return [t.requires_grad_() for t in (x, w, drawn(case.outputs))], g
 
 
@@ -252,7 +255,8 @@ def measure(cases: list[Case], names: list[str], dtype: str, threads: int, round
 
 
 def _engine(case: Case, dtype: str) -> str:
-    (x, w, _), _ = _prepared(case, dtype)
+    x, w, _ = (torch.empty(shape, dtype=getattr(torch, dtype), device="meta", requires_grad=True)
+               for shape in case.shapes)
     return choose_method(x, w, case.stride, case.padding, case.dilation, case.groups).method
 
 

@@ -18,7 +18,15 @@ from torch.overrides import handle_torch_function, has_torch_function
 
 from scipyconv import geometry
 from scipyconv.arguments import COMPLEX, INTEGER, REAL, check_alike, check_types
-from scipyconv.autograd import Call, apply, apply_plain, choose_for, is_plain
+from scipyconv.autograd import (
+    Call,
+    add_bias,
+    apply,
+    apply_plain,
+    choose_for,
+    is_plain,
+    maps_for,
+)
 from scipyconv.engines.choice import METHODS, Choice
 from scipyconv.geometry import Padding
 from scipyconv.padding import fold_back, pad
@@ -236,8 +244,7 @@ def transpose(dims: int, input: Any, weight: Any, bias: Any, stride: Any, paddin
     _remember(key, call)
     y = apply(call, w, g, None if folded else b)
     if folded:
-        y = fold_back(y, geo.padding, mode)
-        y = y if b is None else y + b.reshape(-1, *[1] * dims)
+        y = add_bias(fold_back(y, geo.padding, mode), b)
     return _finished(y, dtype, unbatched)
 
 
@@ -321,8 +328,8 @@ def choose_method(input: Tensor, weight: Tensor, stride: Integers = 1,
     dims = w.ndim - 2
     geo = geometry.convolution(dims, x.shape, w.shape, None, stride, padding, dilation, groups)
     x, w = _widened(x.unsqueeze(0) if x.ndim == dims + 1 else x), _widened(w)
-    maps = "y" + "x" * x.requires_grad + "w" * w.requires_grad if torch.is_grad_enabled() else "y"
-    return choose_for(maps, "y", x, w, (geo.stride, geo.padding, geo.dilation, geo.groups),
+    return choose_for(maps_for("y", x, w), "y", x, w,
+                      (geo.stride, geo.padding, geo.dilation, geo.groups),
                       (x.shape[0], w.shape[0], *geo.size))
 
 

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ import torch
 from filelock import FileLock
 
 import scipyconv
+from scipyconv.engines.choice import ENGINES
 from scipyconv_site import pages
 
 
@@ -21,6 +22,32 @@ def build(config: Path, site: Path, *options: str) -> Path:
                           env=os.environ | {"NO_MKDOCS_2_WARNING": "1"})
     assert done.returncode == 0, done.stdout + done.stderr
     return site
+
+
+Note = Callable[[str, str], None]
+
+
+@pytest.fixture
+def on_engine_calls(monkeypatch: pytest.MonkeyPatch) -> Callable[[Note], None]:
+    """A function that lets another hear which engine computes which map, each time it does."""
+    def tell(note: Note) -> None:
+        inside: list[str] = []
+        for method, engine in ENGINES.items():
+            for name in ("correlate", "input_gradient", "weight_gradient"):
+                original = getattr(engine, name)
+
+                def spy(*args, method=method, name=name, original=original):
+                    if not inside:  # not those of its own that an engine's function calls
+                        note(method, name)
+                    inside.append(name)
+                    try:
+                        return original(*args)
+                    finally:
+                        inside.pop()
+
+                monkeypatch.setattr(engine, name, spy)
+
+    return tell
 
 
 @pytest.fixture(autouse=True)

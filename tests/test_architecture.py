@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "engines.border": set(),
     "engines.choice": {"engines.direct", "engines.fft", "engines.matmul"},
     "engines.direct": {"engines.border"},
-    "engines.fft": {"engines.threads"},
+    "engines.fft": {"engines.border", "engines.threads"},
     "engines.matmul": {"engines.border", "engines.threads"},
     "engines.threads": set(),
     "functional": {"arguments", "autograd", "engines.choice", "geometry", "padding"},

@@ -18,22 +18,10 @@ CASES = [((1, 1, 10, 10), (1, 1, 3, 3), {}), ((1, 8, 128, 128), (8, 8, 31, 31), 
 
 
 @pytest.fixture
-def ran(monkeypatch):
+def ran(on_engine_calls):
     """The engines that ran, each as often as it did."""
-    counted, inside = Counter(), []
-    for method, engine in ENGINES.items():
-        for name in ("correlate", "input_gradient", "weight_gradient"):
-            original = getattr(engine, name)
-
-            def spy(*args, method=method, original=original):
-                counted[method] += not inside
-                inside.append(method)
-                try:
-                    return original(*args)
-                finally:
-                    inside.pop()
-
-            monkeypatch.setattr(engine, name, spy)
+    counted = Counter()
+    on_engine_calls(lambda method, name: counted.update([method]))
     return counted
 
 

@@ -24,7 +24,7 @@ import scipyconv.functional
 
 NAMES = {"_functorch", "_SingleLevelFunction", "_set_fwd_grad_enabled", "_current_level",
          "_AutoDispatchBelowAutograd", "_C", "_is_tracing", "_len_torch_dispatch_stack",
-         "_dispatch_tls_is_dispatch_key_included"}
+         "_dispatch_tls_is_dispatch_key_included", "_parse_dispatch_key"}
 
 
 def private_names_of_torch(path):
@@ -266,7 +266,10 @@ def test_mixed_orders_need_both_enablers(enabler, monkeypatch, operands):
 
 
 def test_the_older_vmap_is_noticed():
-    """_dispatch_tls_is_dispatch_key_included: is_grads_batched maps without torch.func's stack."""
+    """_dispatch_tls_is_dispatch_key_included: is_grads_batched maps without torch.func's stack.
+
+    _parse_dispatch_key: the mode's key by its name, which is the only way to have it.
+    """
     conv2d = scipyconv.functional.conv2d
     x, w = torch.randn(1, 1, 3, 4, requires_grad=True), torch.randn(1, 1, 2, 3)
     y, seen = conv2d(x, w), []

@@ -34,6 +34,19 @@ def padded(x: Array, zeros: Sequence[tuple[int, int]]) -> Array:
     return z
 
 
+def cropped(z: Array, zeros: Sequence[tuple[int, int]]) -> Array:
+    """Take that many off again, before and after: a view of what `padded` was given.
+
+    Examples:
+        >>> cropped(np.array([[0.0, 1, 2]]), [(1, 0)])
+        array([[1., 2.]])
+    """
+    inside: tuple[Any, ...] = (..., *(slice(before, n - after) for n, (before, after) in zip(
+        z.shape[z.ndim - len(zeros) :], zeros, strict=True)))
+    cut: Array = z[inside]
+    return cut
+
+
 def _cleared(shape: Sequence[int], ends: Sequence[tuple[int, int]], dtype: Any) -> Array:
     """Zeros, but only in the border: to clear a large array costs as much as to fill it."""
     z = np.empty(shape, dtype)

@@ -25,6 +25,7 @@ from numpy.lib.stride_tricks import as_strided
 from scipy import fft
 
 from scipyconv.engines import threads
+from scipyconv.engines.border import padded
 
 Array = npt.NDArray[Any]
 Sizes = tuple[int, ...]
@@ -172,13 +173,19 @@ class Plan(NamedTuple):
         first = self.order[role].index("f")
         return tuple(range(first, first + len(self.tile)))
 
+    def options(self, role: str) -> dict[str, Any]:
+        """What every transform of a role is told."""
+        return {"s": self.tile, "axes": self.along(role), "workers": threads.count()}
+
     def transform(self, role: str, array: Array) -> Array:
         """The spectrum of x, and its conjugate for w and y: what the conjugate has for spectrum."""
-        view = self.view(role, _extended(array, self.extent(role)))
+        missing = [(0, max(0, size - n)) for size, n in zip(
+            self.extent(role), array.shape[2:], strict=True)]
+        view = self.view(role, padded(array, missing))  # so that the last tile is whole
         points = np.empty(view.shape, view.dtype)
         _in_threads(np.copyto, points, view)
         points = points.reshape(self.merged(role, self.points(role)))
-        options = {"s": self.tile, "axes": self.along(role), "workers": threads.count()}
+        options = self.options(role)
         if not self.real:
             return self.matrices(role, fft.fftn(points, **options) if role == "x"
                                  else fft.ifftn(points, norm="forward", **options))
@@ -222,11 +229,10 @@ class Plan(NamedTuple):
                 for i in range(1, a.shape[-1]):
                     out[f] += a[f][..., i : i + 1] * b[f][..., i : i + 1, :]
 
-        ends = [len(out) * i // threads.count() for i in range(threads.count() + 1)]
-        threads.share(work, list(map(slice, ends[:-1], ends[1:])))
+        threads.share(work, threads.cut(len(out), threads.count()))
 
     def _back(self, out: str, spectrum: Array) -> Array:
-        options = {"s": self.tile, "axes": self.along(out), "workers": threads.count()}
+        options = self.options(out)
         if not self.real:
             points = (fft.ifftn(spectrum, **options) if out != "x"
                       else fft.fftn(spectrum, norm="forward", **options))
@@ -246,9 +252,8 @@ def _in_threads(work: Callable[[Array, Array], object], target: Array, source: A
     if not target.size:
         return
     axis = int(np.argmax(target.shape))
-    n, hands = target.shape[axis], threads.count() if target.size >= _SMALL else 1
-    ends = [n * i // hands for i in range(hands + 1)]
-    pieces = [(slice(None),) * axis + (slice(*ends[i : i + 2]),) for i in range(hands)]
+    parts = threads.count() if target.size >= _SMALL else 1
+    pieces = [(slice(None),) * axis + (part,) for part in threads.cut(target.shape[axis], parts)]
 
     def each(pieces: Iterable[Any]) -> None:
         for piece in pieces:
@@ -263,16 +268,6 @@ def _conjugate(target: Array, source: Array) -> None:
 
 def _add(target: Array, source: Array) -> None:
     target += source
-
-
-def _extended(array: Array, extent: Sizes) -> Array:
-    """With zeros after it, so that the last tile is whole."""
-    shape = (*array.shape[:2], *map(max, array.shape[2:], extent))
-    if shape == array.shape:
-        return array
-    extended = np.zeros(shape, array.dtype)
-    extended[tuple(map(slice, array.shape))] = array
-    return extended
 
 
 @lru_cache(1024)

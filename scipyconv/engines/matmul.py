@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scipyconv.engines import threads
-from scipyconv.engines.border import padded
+from scipyconv.engines.border import cropped, padded
 
 Array = npt.NDArray[Any]
 Piece = tuple[Any, ...]  # slices of the samples and of each spatial dimension
@@ -103,9 +103,7 @@ def input_gradient(g: Array, w: Array, shape: Sequence[int], stride: Sequence[in
     if not stamps(shape, w.shape, g.shape, stride, groups) and min(map(min, zeros)) >= 0:
         return correlate(padded(g, zeros), _flipped(w, groups), (*shape[:2], *inside), stride,
                          dilation, groups)
-    full = _stamped(g, w, shape, stride, dilation, groups)
-    return full[:, :, *(slice(before, before + n) for n, (before, _) in zip(inside, border,
-                                                                           strict=True))]
+    return cropped(_stamped(g, w, shape, stride, dilation, groups), border)
 
 
 def stamps(x: Sequence[int], w: Sequence[int], y: Sequence[int], stride: Sequence[int],
@@ -188,6 +186,5 @@ def _pieces(y: Array, rows: Sequence[int], times: int = 1) -> list[Piece]:
     for size in reversed(sizes):
         parts = -(-size // max(1, min(size, room)))  # as few as fit
         room //= max(1, size)
-        ends = [size * i // max(1, parts) for i in range(parts + 1)]
-        cuts.insert(0, [slice(*ends[i : i + 2]) for i in range(parts)])
+        cuts.insert(0, threads.cut(size, parts))
     return list(product(*cuts))

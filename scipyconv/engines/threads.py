@@ -80,6 +80,17 @@ def share(work: Callable[[Iterable[Piece]], Result], pieces: Sequence[Piece]) ->
     return [made[i] for i in range(hands)]
 
 
+def cut(size: int, parts: int) -> list[slice]:
+    """Cut an axis of this size into so many parts, as even as can be.
+
+    Examples:
+        >>> cut(7, 2)
+        [slice(0, 3, None), slice(3, 7, None)]
+    """
+    ends = [size * i // max(1, parts) for i in range(parts + 1)]
+    return list(map(slice, ends[:-1], ends[1:]))
+
+
 class _OneBlasThread:
     """While at least one thread is inside, every BLAS computes on the thread that calls it."""
 
