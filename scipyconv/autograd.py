@@ -14,8 +14,6 @@ The names of PyTorch that begin with an underscore stand here and nowhere else i
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from math import prod
-from operator import add
 from typing import Any
 
 import numpy as np
@@ -27,7 +25,6 @@ from torch.autograd import forward_ad
 from torch.autograd.function import _SingleLevelFunction
 
 from scipyconv.engines import threads
-from scipyconv.engines.border import cropped, padded
 from scipyconv.engines.choice import ENGINES, Choice, choose
 
 Array = npt.NDArray[Any]
@@ -35,10 +32,16 @@ threads.count = torch.get_num_threads
 
 #: Spectra of at most so many bytes are kept by a layer from its forward to its backward.
 KEPT = 1 << 28
+#: For sums of so many numbers PyTorch wakes its threads, which take the cores from ours.
+_LARGE = 1 << 15
+#: Infinities and NaN are results here, as in torch.
+_quietly = np.errstate(all="ignore")
 #: NumPy's kind and size of each dtype.
 _KINDS = {torch.float32: "f4", torch.float64: "f8", torch.complex64: "c8", torch.complex128: "c16"}
 #: The role of a result, and the roles of the two operands that it is made from.
 OPERANDS = {"y": "xw", "x": "wy", "w": "xy"}
+#: What an engine calls each map.
+_MAPS = {"y": "correlate", "x": "input_gradient", "w": "weight_gradient"}
 
 
 def contract(out: str, a: Tensor, b: Tensor, stride: Sequence[int], padding: Sequence[int],
@@ -145,6 +148,11 @@ def apply_plain(call: Call, a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor
     method = call.method_for(maps, a, b)
     if len(maps) > 1 or (bias is not None and bias.requires_grad and torch.is_grad_enabled()):
         return _apply_short(call, method, a, b, bias)
+    return _computed(call, method, a, b, bias)
+
+
+@_quietly
+def _computed(call: Call, method: str, a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
     return _with_bias(
         _run(call.out, _as_numpy(a), _as_numpy(b), call.geometry, call.size, method), bias)
 
@@ -157,10 +165,11 @@ def maps_for(out: str, a: Tensor, b: Tensor) -> str:
     return out + first * a.requires_grad + second * b.requires_grad
 
 
-class _Short(torch.autograd.Function):
+class _Short(_SingleLevelFunction):
     """The operator's forward and backward, without a dispatcher between it and the engine."""
 
     @staticmethod
+    @_quietly
     def forward(ctx: Any, call: Call, method: str, a: Tensor, b: Tensor,
                 bias: Tensor | None) -> Tensor:
         spectra: dict[str, Array] = {}
@@ -174,6 +183,7 @@ class _Short(torch.autograd.Function):
         return _with_bias(result, bias)
 
     @staticmethod
+    @_quietly
     def backward(ctx: Any, g: Tensor | None) -> tuple[Tensor | None, ...]:
         if g is None:
             return (None,) * 5
@@ -181,6 +191,7 @@ class _Short(torch.autograd.Function):
         call: Call = ctx.call
         plain, sums = not torch.is_grad_enabled() and is_plain(g), None
         kept = dict(zip(ctx.kept, map(_as_numpy, spectra), strict=True)) if plain else {}
+        g_ = _as_numpy(g) if plain else np.empty(0)
 
         def gradient(i: int) -> Tensor | None:
             if not ctx.needs_input_grad[2 + i]:
@@ -188,12 +199,13 @@ class _Short(torch.autograd.Function):
             role, first, second, size = _adjoint(call.out, i, g, (a, b))
             if not plain:
                 return _contracted(role, first, second, call.geometry, size, ctx.method)
-            return torch.from_numpy(_run(role, _as_numpy(first), _as_numpy(second), call.geometry,
-                                         size, ctx.method, kept))
+            a_, b_ = (g_ if t is g else _as_numpy(t) for t in (first, second))
+            return torch.from_numpy(_run(role, a_, b_, call.geometry, size, ctx.method, kept))
 
         if ctx.needs_input_grad[4]:
-            sums = g.sum((0, *range(2, g.ndim))) if not plain else torch.from_numpy(
-                _as_numpy(g).reshape(*g.shape[:2], prod(g.shape[2:])).sum((0, 2)))
+            others = (0, *range(2, g.ndim))
+            sums = torch.from_numpy(np.add.reduce(g_, others)) if (
+                plain and g.numel() >= _LARGE) else g.sum(others)
         return None, None, gradient(0), gradient(1), sums
 
 
@@ -205,7 +217,7 @@ def _adjoint(out: str, i: int, g: Tensor,
     return role, first, second, tuple(operands[i].shape)
 
 
-_apply_short: Callable[..., Tensor] = _Short.apply
+_apply_short: Callable[..., Tensor] = _Short.apply  # type: ignore[attr-defined]
 _PLAIN = (Tensor, torch.nn.Parameter)
 #: What is_grads_batched maps in; to look its name up takes longer than all the other questions.
 _OLDER_VMAP: Any = torch._C._parse_dispatch_key("VmapMode")
@@ -216,13 +228,8 @@ def choose_for(maps: str, out: str, a: Tensor, b: Tensor, geometry: Any,
     """Choose the engine for a map, and for those of the other two that are named as well."""
     shapes = {out: size, **dict(zip(OPERANDS[out], (a.shape, b.shape), strict=True))}
     stride, zeros, dilation, groups = geometry
-    x, w, y = _bordered(shapes["x"], zeros), tuple(shapes["w"]), tuple(shapes["y"])
-    return choose(x, w, y, stride, dilation, groups, _KINDS.get(a.dtype, "i8"), maps)
-
-
-def _bordered(shape: Sequence[int], zeros: Sequence[tuple[int, int]]) -> tuple[int, ...]:
-    """Return the shape of x with its border."""
-    return (*shape[:2], *map(add, shape[2:], map(sum, zeros)))
+    x, w, y = map(tuple, (shapes["x"], shapes["w"], shapes["y"]))
+    return choose(x, w, y, stride, dilation, groups, _KINDS.get(a.dtype, "i8"), maps, zeros)
 
 
 def _with_bias(result: Array, bias: Tensor | None) -> Tensor:
@@ -240,6 +247,7 @@ _library.define(
 _contract: Callable[..., Tensor] = torch.ops.scipyconv.contract.default
 
 
+@_quietly
 def _compute(out: str, a: Tensor, b: Tensor, stride: list[int], padding: list[int],
              dilation: list[int], groups: int, size: list[int], method: str) -> Tensor:
     """Let an engine do it."""
@@ -253,20 +261,12 @@ def _compute(out: str, a: Tensor, b: Tensor, stride: list[int], padding: list[in
 
 def _run(out: str, a: Array, b: Array, geometry: Any, size: tuple[int, ...], method: str,
          spectra: dict[str, Array] | None = None) -> Array:
-    """Compute one map, x in its border."""
-    stride, zeros, dilation, groups = geometry
-    engine, kept = ENGINES[method], (spectra,) if method == "fft" else ()
-    with np.errstate(all="ignore"):  # infinities and NaN are results here, as in torch
-        if out != "x":
-            function = engine.correlate if out == "y" else engine.weight_gradient
-            result = function(padded(a, zeros), b, size, stride, dilation, groups, *kept)
-        else:
-            arguments = b, a, _bordered(size, zeros), stride, dilation, groups
-            if method == "matmul":
-                result = engine.input_gradient(*arguments, zeros)
-            else:
-                result = cropped(engine.input_gradient(*arguments, *kept), zeros)
-    return np.ascontiguousarray(result)
+    """Let an engine compute one map."""
+    stride, padding, dilation, groups = geometry
+    function = getattr(ENGINES[method], _MAPS[out])
+    operands = (b, a) if out == "x" else (a, b)
+    kept = (spectra,) if method == "fft" else ()
+    return np.ascontiguousarray(function(*operands, size, stride, dilation, groups, padding, *kept))
 
 
 def _as_numpy(t: Tensor) -> Array:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from scipyconv.engines import fft, matmul, threads
+from scipyconv.engines.border import cropped, padded
 from scipyconv.engines.choice import ENGINES
 from scipyconv.engines.direct import phases
 
@@ -216,20 +217,39 @@ def test_matmul_in_many_pieces(missing, piece, hands, monkeypatch):
         check("matmul", missing, geometry, channels, fewer)
 
 
-@pytest.mark.parametrize("flat", [0, 100], ids=["windows", "stamps"])
-def test_matmul_leaves_a_border_out(flat, monkeypatch):
-    monkeypatch.setattr(matmul, "_STAMP", 100 - flat)
+@pytest.mark.parametrize("piece", [200, 1000])
+def test_matmul_multiplies_first(piece, monkeypatch):
+    """Wherever it can, which is for a stride of 1."""
+    monkeypatch.setattr(matmul, "PIECE", piece)
+    monkeypatch.setattr(matmul, "multiplies_first", lambda x, w, y, stride, *_: max(stride) == 1)
+    monkeypatch.setattr(threads, "SMALL", 0)
+    for geometry, channels in itertools.product(LARGE, CHANNELS):
+        check("matmul", "y", geometry, channels, 2)
+        check("matmul", "x", geometry, channels, 2)
+
+
+@pytest.mark.parametrize("missing", "xwy")
+@pytest.mark.parametrize("small", [0, 1 << 18])
+@pytest.mark.parametrize("method", ENGINES)
+def test_a_border_is_an_argument(method, small, missing, monkeypatch):
+    """As wide as the windows reach, and wider: some see zeros alone."""
+    monkeypatch.setattr(threads, "SMALL", small)
     rng = np.random.default_rng(0)
     for geometry, channels in itertools.product(GEOMETRIES, CHANNELS):
-        x, w, y = sizes(geometry, channels)
-        g, w = drawn(y, np.float64, rng), drawn(w, np.float64, rng)
+        border = [((n - 1) // 3, (n - 1) // 2) for n in geometry[0]]
+        shapes = sizes(geometry, channels)
+        whole = {role: drawn(shape, np.float64, rng)
+                 for role, shape in zip("xwy", shapes, strict=True)}
+        inside = cropped(whole["x"], border)
+        whole["x"] = padded(inside, border)
+        part = whole | {"x": inside}
         arguments = (*geometry[2:], channels[3])
-        whole = matmul.input_gradient(g, w, x, *arguments)
-        border = [((n - 1) // 3, (n - 1) // 2) for n in x[2:]]
-        inside = tuple(slice(before, n - after)
-                       for n, (before, after) in zip(x[2:], border, strict=True))
-        part = matmul.input_gradient(g, w, x, *arguments, border)
-        np.testing.assert_allclose(part, whole[:, :, *inside], rtol=1e-12, atol=1e-12)
+        got, want = (run(ENGINES[method], missing, [a for role, a in arrays.items()
+                                                    if role != missing],
+                         arrays[missing].shape, *arguments, *more)
+                     for arrays, more in ((part, [border]), (whole, [])))
+        want = cropped(want, border) if missing == "x" else want
+        np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-12)
 
 
 @pytest.fixture

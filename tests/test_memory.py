@@ -19,7 +19,7 @@ GEOMETRIES = {
     "2-D, stride": ((2, 16, 128, 128), (16, 16, 3, 3), (2, 16, 63, 63), (2, 2), (1, 1), 1),
     "2-D, dilation": ((2, 16, 128, 128), (16, 16, 3, 3), (2, 16, 120, 120), (1, 1), (4, 4), 1),
     "2-D, depthwise": ((2, 32, 96, 96), (32, 1, 5, 5), (2, 32, 92, 92), (1, 1), (1, 1), 32),
-    "2-D, stamps": ((1, 2, 256, 256), (32, 2, 3, 3), (1, 32, 254, 254), (1, 1), (1, 1), 1),
+    "2-D, products first": ((1, 2, 256, 256), (32, 2, 3, 3), (1, 32, 254, 254), (1, 1), (1, 1), 1),
     "3-D": ((1, 8, 32, 32, 32), (8, 8, 5, 5, 5), (1, 8, 28, 28, 28), (1, 1, 1), (1, 1, 1), 1),
 }
 
@@ -38,19 +38,29 @@ def beyond(function, *args):
 @pytest.mark.parametrize("hands", [1, 2])
 @pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=GEOMETRIES)
 def test_matmul_needs_a_piece_for_each_thread(geometry, hands, monkeypatch):
-    """And the input's gradient a bordered cotangent, or stamps of four pieces."""
+    """For the input's gradient up to three: it may multiply first, or add stamps."""
     monkeypatch.setattr(threads, "count", lambda: hands)
     x_shape, w_shape, y_shape, *rest = geometry
     x, w, g = (np.ones(shape, np.float32) for shape in (x_shape, w_shape, y_shape))
-    stamped = matmul.stamps(x_shape, w_shape, y_shape, rest[0], rest[2])
     matmul.correlate(x, w, y_shape, *rest)  # what is made once
     small = 8 * w.nbytes * hands + 200_000
     pieces = matmul.PIECE * hands
     assert beyond(matmul.correlate, x, w, y_shape, *rest) < pieces + small
     assert beyond(matmul.weight_gradient, x, g, w_shape, *rest) < pieces + small
-    border = 0 if stamped else 2 * x.nbytes * max(1, w_shape[0] // (w_shape[1] * rest[2]))
-    assert beyond(matmul.input_gradient, g, w, x_shape, *rest) < (
-        4 * pieces if stamped else pieces + border) + small
+    assert beyond(matmul.input_gradient, g, w, x_shape, *rest) < 3 * pieces + small
+
+
+@pytest.mark.parametrize("hands", [1, 2])
+def test_matmul_does_not_copy_all_of_x_into_a_border(hands, monkeypatch):
+    monkeypatch.setattr(threads, "count", lambda: hands)
+    x, w = np.ones((8, 16, 256, 256), np.float32), np.ones((16, 16, 3, 3), np.float32)
+    rest = (1, 1), (1, 1), 1, [(1, 1), (1, 1)]
+    matmul.correlate(x, w, x.shape, *rest)
+    assert x.nbytes > 4 * matmul.PIECE * hands
+    for function, operands, size in [(matmul.correlate, (x, w), x.shape),
+                                     (matmul.weight_gradient, (x, x), w.shape),
+                                     (matmul.input_gradient, (x, w), x.shape)]:
+        assert beyond(function, *operands, size, *rest) < matmul.PIECE * hands + 500_000
 
 
 def layer(kept, monkeypatch):

@@ -7,11 +7,13 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
+#: How many before and after, along each of the last dimensions.
+Zeros = Sequence[tuple[int, int]]
 
 _SMALL = 1 << 14
 
 
-def padded(x: Array, zeros: Sequence[tuple[int, int]]) -> Array:
+def padded(x: Array, zeros: Zeros) -> Array:
     """Put that many zeros before and after each of the last dimensions.
 
     As `numpy.pad`, which takes ten times as long for a small array. The array itself is returned
@@ -24,17 +26,29 @@ def padded(x: Array, zeros: Sequence[tuple[int, int]]) -> Array:
     """
     if not any(map(any, zeros)):
         return x
-    first = x.ndim - len(zeros)
-    ends = [(before, before + n) for (before, _), n in zip(zeros, x.shape[first:], strict=True)]
-    shape = (*x.shape[:first], *(end + after for (_, end), (_, after) in zip(ends, zeros,
-                                                                           strict=True)))
+    shape, ends = list(x.shape), list[tuple[int, int]]()
+    for i, (before, after) in enumerate(zeros, x.ndim - len(zeros)):
+        ends.append((before, before + shape[i]))
+        shape[i] += before + after
     z = np.zeros(shape, x.dtype) if x.size < _SMALL else _cleared(shape, ends, x.dtype)
     inside: tuple[Any, ...] = (..., *(slice(*pair) for pair in ends))
     z[inside] = x
     return z
 
 
-def cropped(z: Array, zeros: Sequence[tuple[int, int]]) -> Array:
+def bordered(shape: Sequence[int], zeros: Zeros) -> tuple[int, ...]:
+    """Return the shape of `padded`'s result.
+
+    Examples:
+        >>> bordered((2, 2), [(1, 0)])
+        (2, 3)
+    """
+    first = len(shape) - len(zeros)
+    return (*shape[:first], *(n + before + after for n, (before, after) in zip(
+        shape[first:], zeros, strict=True)))
+
+
+def cropped(z: Array, zeros: Zeros) -> Array:
     """Take that many off again, before and after: a view of what `padded` was given.
 
     Examples:

@@ -10,6 +10,7 @@ from math import inf, prod
 from types import ModuleType
 
 from scipyconv.engines import direct, fft, matmul
+from scipyconv.engines.border import bordered
 from scipyconv.engines.fft import Sizes
 
 #: The engines, by the name that `method` takes.
@@ -38,11 +39,12 @@ class Choice:
 
 @lru_cache(4096)
 def choose(x: Sizes, w: Sizes, y: Sizes, stride: Sizes, dilation: Sizes, groups: int,
-           kind: str = "f4", maps: str = "yxw") -> Choice:
+           kind: str = "f4", maps: str = "yxw",
+           padding: tuple[tuple[int, int], ...] = ()) -> Choice:
     """Choose the engine for some of the three maps of a convolution.
 
     Args:
-        x: The shape of x, with its border.
+        x: The shape of x, without its border.
         w: The shape of w.
         y: The shape of y.
         stride: One for each spatial dimension.
@@ -50,6 +52,7 @@ def choose(x: Sizes, w: Sizes, y: Sizes, stride: Sizes, dilation: Sizes, groups:
         groups: How many groups of channels.
         kind: NumPy's kind and size of a number, such as `"f4"` for float32.
         maps: The maps to compute: `"y"`, the correlation, `"x"` and `"w"`, the gradients.
+        padding: The border's zeros: (before, after) for each spatial dimension.
 
     Examples:
         >>> plane, small, large = (1, 8, 128, 128), (8, 8, 3, 3), (8, 8, 31, 31)
@@ -61,30 +64,36 @@ def choose(x: Sizes, w: Sizes, y: Sizes, stride: Sizes, dilation: Sizes, groups:
     batch, c, o = x[0], w[1], w[0] // groups
     products = batch * groups * o * c * prod(w[2:]) * prod(y[2:])
     wide = {"f4": 1, "f8": 2, "c8": 4, "c16": 8}.get(kind, 50)  # BLAS knows no integers
+    whole = bordered(x, padding)
     phases = prod(stride) * prod(dilation)
     costs = {
         "direct": len(maps) * (100_000 + 40_000 * phases * groups * o + 9 * products),
-        "matmul": wide * sum(_matmul(role, x, w, y, stride, groups) for role in maps),
+        "matmul": wide * sum(
+            _matmul(role, x, w, y, stride, dilation, groups, whole) for role in maps),
         "fft": inf,
     }
     if products and kind[0] in "fc":
         costs["fft"] = wide * fft.cost(
-            fft.make_plan(x, w, y, stride, dilation, groups, kind[0] == "f"), maps)
+            fft.make_plan(whole, w, y, stride, dilation, groups, kind[0] == "f"), maps)
     seconds = {name: 1e-9 * nanoseconds for name, nanoseconds in costs.items()}
     return Choice(min(seconds, key=lambda name: seconds[name]), seconds)
 
 
-def _matmul(role: str, x: Sizes, w: Sizes, y: Sizes, stride: Sizes, groups: int) -> float:
-    """Nanoseconds: products, more of them where the matrices are narrow, and what is copied."""
-    c, o, k, positions = w[1], w[0] // groups, prod(w[2:]), prod(y[2:])
-    stamped = role == "x" and matmul.stamps(x, w, y, stride, groups)
+def _matmul(role: str, x: Sizes, w: Sizes, y: Sizes, stride: Sizes, dilation: Sizes,
+            groups: int, whole: Sizes) -> float:
+    """Nanoseconds: products, more of them where a matrix has few rows, and what moves numbers."""
+    taps, stamped = prod(w[2:]), role == "x" and max(stride) > 1
     if role == "x" and not stamped:  # the flipped weights slide over as many places as x has
-        c, o, positions = o, c, prod(x[2:])
-    columns = x[0] * groups * c * k * positions
-    narrow, row = min(c * k if stamped else o, 64), (x if role == "x" and not stamped else y)[-1]
-    cost = 70_000 + columns * o * (0.03 + 0.38 / narrow)
-    if 4 * (columns + x[0] * groups * o * positions) > matmul.PIECE:
-        cost += 260_000  # another thread
+        reach = (n + d * (k - 1) for n, d, k in zip(x[2:], dilation, w[2:], strict=True))
+        whole, w, y = (x[0], w[0], *reach), (x[1], w[0] // groups, *w[2:]), x
+    rows = w[0] // groups
+    columns = x[0] * groups * w[1] * taps * prod(y[2:])
+    products, moved = columns * rows, 9 * columns / y[-1] * (taps > 1)
     if stamped:
-        return cost + 2 * columns + 46 * columns / row + 2300 * x[0] * k
-    return cost + 4 * columns / row * (k > 1)
+        rows = w[1] * taps
+        moved = 2.2 * columns + 31 * columns / y[-1] + 1400 * x[0] * taps
+    elif role != "w" and matmul.multiplies_first(whole, w, y, stride, dilation, groups):
+        places = x[0] * groups * rows * taps * prod(whole[2:])
+        products, rows, moved = places * w[1], rows * taps, 0.7 * places
+    waking = 180_000 * (products + 8 * columns > 8 * matmul.SHORT)
+    return 100_000 + waking + products * (0.03 + 0.45 / min(rows, 64)) + moved

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import signal
 
-from scipyconv.engines.border import padded
+from scipyconv.engines.border import Zeros, bordered, cropped, padded
 
 Array = npt.NDArray[Any]
 Slices = tuple[slice, ...]
@@ -30,15 +30,15 @@ _LARGE = 500
 
 
 def correlate(x: Array, w: Array, shape: Sequence[int], stride: Sequence[int],
-              dilation: Sequence[int], groups: int) -> Array:
-    """y[n, o, t] = sum over c, k of w[o, c, k] · x[n, c, stride·t + dilation·k].
+              dilation: Sequence[int], groups: int, padding: Zeros = ()) -> Array:
+    """y[n, o, t] = sum over c, k of w[o, c, k] · x[n, c, stride·t + dilation·k - before].
 
     Examples:
         >>> x, w = np.array([[[0.0, 1, 3, 2, 4]]]), np.array([[[1.0, 2]]])
         >>> correlate(x, w, (1, 1, 2), stride=[2], dilation=[1], groups=1)
         array([[[2., 7.]]])
     """
-    dtype, (x, w) = x.dtype, _widened(x, w)
+    dtype, (x, w) = x.dtype, _widened(padded(x, padding), w)
     y = np.zeros(shape, x.dtype)
     for t, k, p in phases(shape[2:], w.shape[2:], stride, dilation):
         for o, c in _by_output(w.shape, groups):
@@ -47,15 +47,15 @@ def correlate(x: Array, w: Array, shape: Sequence[int], stride: Sequence[int],
 
 
 def weight_gradient(x: Array, g: Array, shape: Sequence[int], stride: Sequence[int],
-                    dilation: Sequence[int], groups: int) -> Array:
-    """grad_w[o, c, k] = sum over n, t of g[n, o, t] · x[n, c, stride·t + dilation·k].
+                    dilation: Sequence[int], groups: int, padding: Zeros = ()) -> Array:
+    """grad_w[o, c, k] = sum over n, t of g[n, o, t] · x[n, c, stride·t + dilation·k - before].
 
     Examples:
         >>> x, g = np.array([[[0.0, 1, 3, 2, 4]]]), np.array([[[2.0, 7]]])
         >>> weight_gradient(x, g, (1, 1, 2), stride=[2], dilation=[1], groups=1)
         array([[[21., 16.]]])
     """
-    dtype, (x, g) = x.dtype, _widened(x, g)
+    dtype, (x, g) = x.dtype, _widened(padded(x, padding), g)
     grad_w = np.zeros(shape, x.dtype)
     for t, k, p in phases(g.shape[2:], shape[2:], stride, dilation):
         for o, c in _by_output(shape, groups):
@@ -64,8 +64,8 @@ def weight_gradient(x: Array, g: Array, shape: Sequence[int], stride: Sequence[i
 
 
 def input_gradient(g: Array, w: Array, shape: Sequence[int], stride: Sequence[int],
-                   dilation: Sequence[int], groups: int) -> Array:
-    """grad_x[n, c, p] = sum over o, t, k with p = stride·t + dilation·k of w[o, c, k] · g[n, o, t].
+                   dilation: Sequence[int], groups: int, padding: Zeros = ()) -> Array:
+    """grad_x[n, c, p] = sum over o, t, k of w[o, c, k] · g[n, o, t], p as in `correlate`.
 
     Examples:
         >>> g, w = np.array([[[2.0, 7]]]), np.array([[[1.0, 2]]])
@@ -73,7 +73,7 @@ def input_gradient(g: Array, w: Array, shape: Sequence[int], stride: Sequence[in
         array([[[ 2.,  4.,  7., 14.,  0.]]])
     """
     dtype, (g, w) = g.dtype, _widened(g, w)
-    grad_x = np.zeros(shape, g.dtype)
+    grad_x = np.zeros(bordered(shape, padding), g.dtype)
     outputs, channels = len(w) // groups, w.shape[1]
     for t, k, p in phases(g.shape[2:], w.shape[2:], stride, dilation):
         taps = np.moveaxis(np.flip(w[:, :, *k], tuple(range(2, w.ndim))), 1, 0)
@@ -81,7 +81,7 @@ def input_gradient(g: Array, w: Array, shape: Sequence[int], stride: Sequence[in
         for group, c in np.ndindex(groups, channels):
             o, channel = slice(group * outputs, (group + 1) * outputs), group * channels + c
             grad_x[:, channel : channel + 1, *p] += _slide(full[:, o], taps[c : c + 1, o])
-    return grad_x.astype(dtype)
+    return cropped(grad_x, padding).astype(dtype)
 
 
 def phases(outputs: Sequence[int], taps: Sequence[int], stride: Sequence[int],

@@ -25,7 +25,7 @@ from numpy.lib.stride_tricks import as_strided
 from scipy import fft
 
 from scipyconv.engines import threads
-from scipyconv.engines.border import padded
+from scipyconv.engines.border import Zeros, bordered, padded
 
 Array = npt.NDArray[Any]
 Sizes = tuple[int, ...]
@@ -39,9 +39,9 @@ _SMALL = 1 << 16
 
 
 def correlate(x: Array, w: Array, shape: Sequence[int], stride: Sequence[int],
-              dilation: Sequence[int], groups: int,
+              dilation: Sequence[int], groups: int, padding: Zeros = (),
               spectra: MutableMapping[str, Array] | None = None) -> Array:
-    """y[n, o, t] = sum over c, k of w[o, c, k] · x[n, c, stride·t + dilation·k].
+    """y[n, o, t] = sum over c, k of w[o, c, k] · x[n, c, stride·t + dilation·k - before].
 
     `spectra` keeps what is transformed for the other two maps of the same layer: pass it on.
 
@@ -50,52 +50,53 @@ def correlate(x: Array, w: Array, shape: Sequence[int], stride: Sequence[int],
         >>> correlate(x, w, (1, 1, 2), stride=[2], dilation=[1], groups=1).round(9)
         array([[[2., 7.]]])
     """
-    return _map("y", {"x": x, "w": w}, shape, stride, dilation, groups, spectra)
+    return _map("y", {"x": x, "w": w}, shape, stride, dilation, groups, padding, spectra)
 
 
 def weight_gradient(x: Array, g: Array, shape: Sequence[int], stride: Sequence[int],
-                    dilation: Sequence[int], groups: int,
+                    dilation: Sequence[int], groups: int, padding: Zeros = (),
                     spectra: MutableMapping[str, Array] | None = None) -> Array:
-    """grad_w[o, c, k] = sum over n, t of g[n, o, t] · x[n, c, stride·t + dilation·k].
+    """grad_w[o, c, k] = sum over n, t of g[n, o, t] · x[n, c, stride·t + dilation·k - before].
 
     Examples:
         >>> x, g = np.array([[[0.0, 1, 3, 2, 4]]]), np.array([[[2.0, 7]]])
         >>> weight_gradient(x, g, (1, 1, 2), stride=[2], dilation=[1], groups=1).round(9)
         array([[[21., 16.]]])
     """
-    return _map("w", {"x": x, "y": g}, shape, stride, dilation, groups, spectra)
+    return _map("w", {"x": x, "y": g}, shape, stride, dilation, groups, padding, spectra)
 
 
 def input_gradient(g: Array, w: Array, shape: Sequence[int], stride: Sequence[int],
-                   dilation: Sequence[int], groups: int,
+                   dilation: Sequence[int], groups: int, padding: Zeros = (),
                    spectra: MutableMapping[str, Array] | None = None) -> Array:
-    """grad_x[n, c, p] = sum over o, t, k with p = stride·t + dilation·k of w[o, c, k] · g[n, o, t].
+    """grad_x[n, c, p] = sum over o, t, k of w[o, c, k] · g[n, o, t], p as in `correlate`.
 
     Examples:
         >>> g, w = np.array([[[2.0, 7]]]), np.array([[[1.0, 2]]])
         >>> input_gradient(g, w, (1, 1, 5), stride=[2], dilation=[1], groups=1).round(9) + 0.0
         array([[[ 2.,  4.,  7., 14.,  0.]]])
     """
-    return _map("x", {"w": w, "y": g}, shape, stride, dilation, groups, spectra)
+    return _map("x", {"w": w, "y": g}, shape, stride, dilation, groups, padding, spectra)
 
 
 def _map(out: str, arrays: dict[str, Array], shape: Sequence[int], stride: Sequence[int],
-         dilation: Sequence[int], groups: int,
+         dilation: Sequence[int], groups: int, padding: Zeros,
          spectra: MutableMapping[str, Array] | None) -> Array:
     dtype = next(iter(arrays.values())).dtype
     if dtype.kind in "iu":
         wide = {role: array.astype(float) for role, array in arrays.items()}
-        return np.rint(_map(out, wide, shape, stride, dilation, groups, spectra)).astype(dtype)
+        result = _map(out, wide, shape, stride, dilation, groups, padding, spectra)
+        return np.rint(result).astype(dtype)
     if not all(array.size for array in arrays.values()) or not prod(shape):
         return np.zeros(shape, dtype)
     shapes = {out: tuple(shape)} | {role: array.shape for role, array in arrays.items()}
-    plan = make_plan(shapes["x"], shapes["w"], shapes["y"], tuple(stride), tuple(dilation), groups,
-                     dtype.kind == "f")
+    plan = make_plan(bordered(shapes["x"], padding), shapes["w"], shapes["y"], tuple(stride),
+                     tuple(dilation), groups, dtype.kind == "f")
     spectra = {} if spectra is None else spectra
     for role, array in arrays.items():
         if role not in spectra:
-            spectra[role] = plan.transform(role, array)
-    return plan.contract(out, spectra, shape, dtype)
+            spectra[role] = plan.transform(role, array, padding)
+    return plan.contract(out, spectra, shape, padding, dtype)
 
 
 #: How the axes of each role lie in memory, for few channels and for many, and its matrices.
@@ -177,11 +178,12 @@ class Plan(NamedTuple):
         """What every transform of a role is told."""
         return {"s": self.tile, "axes": self.along(role), "workers": threads.count()}
 
-    def transform(self, role: str, array: Array) -> Array:
+    def transform(self, role: str, array: Array, padding: Zeros) -> Array:
         """The spectrum of x, and its conjugate for w and y: what the conjugate has for spectrum."""
-        missing = [(0, max(0, size - n)) for size, n in zip(
-            self.extent(role), array.shape[2:], strict=True)]
-        view = self.view(role, padded(array, missing))  # so that the last tile is whole
+        border = (role == "x" and padding) or [(0, 0)] * len(self.tile)
+        whole = [(before, max(after, size - before - n)) for (before, after), size, n in zip(
+            border, self.extent(role), array.shape[2:], strict=True)]
+        view = self.view(role, padded(array, whole))  # so that the last tile is whole
         points = np.empty(view.shape, view.dtype)
         _in_threads(np.copyto, points, view)
         points = points.reshape(self.merged(role, self.points(role)))
@@ -195,7 +197,7 @@ class Plan(NamedTuple):
         return self.matrices(role, spectrum)
 
     def contract(self, out: str, spectra: MutableMapping[str, Array], shape: Sequence[int],
-                 dtype: npt.DTypeLike) -> Array:
+                 padding: Zeros, dtype: npt.DTypeLike) -> Array:
         """Multiply two spectra to the third, transform it back and put its tiles together."""
         last = self.tile[-1] // 2 + 1 if self.real else self.tile[-1]
         spectrum = np.empty(self.merged(out, (*self.tile[:-1], last)),
@@ -208,7 +210,9 @@ class Plan(NamedTuple):
             operands = spectra["y"].swapaxes(-1, -2), spectra["x"]
         self._multiply(*operands, self.matrices(out, spectrum))
         points = self._back(out, spectrum)
-        result = np.zeros([*shape[:2], *map(max, self.extent(out), shape[2:])], dtype)
+        border = (out == "x" and padding) or [(0, 0)] * len(self.tile)
+        reach = map(max, self.extent(out), bordered(shape[2:], border))
+        result = np.zeros([*shape[:2], *reach], dtype)
         view = self.view(out, result)
         parts = points.reshape(view.shape)
         if out != "x":
@@ -217,7 +221,9 @@ class Plan(NamedTuple):
             for first in product((0, 1), repeat=len(self.tile)):
                 apart = (slice(None),) * (1 + len(first)) + tuple(slice(i, None, 2) for i in first)
                 _in_threads(_add, view[apart], parts[apart])
-        return result[tuple(map(slice, shape))]
+        inside = (slice(before, before + n) for (before, _), n in zip(
+            border, shape[2:], strict=True))
+        return result[:, :, *inside]
 
     def _multiply(self, a: Array, b: Array, out: Array) -> None:
         def work(pieces: Iterable[slice]) -> None:

@@ -2,121 +2,147 @@
 
 The columns repeat each pixel as often as there are taps. They are never made all at once, but
 piece by piece, each small enough to stay in the processor's cache until it has been multiplied. So
-beyond the result this engine needs `PIECE` bytes for each thread, and its copies cost little.
+beyond the result this engine needs a few times `PIECE` bytes for each thread, and its copies cost
+little.
+
+Where there are fewer outputs than channels, the products come first: every pixel is multiplied by
+every tap, which takes no copies, and then the products are shifted and added.
 """
 
 from collections.abc import Iterable, Sequence
 from itertools import product
 from math import prod
-from operator import mul
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from scipyconv.engines import threads
-from scipyconv.engines.border import cropped, padded
+from scipyconv.engines.border import Zeros, bordered, cropped, padded
+from scipyconv.engines.windows import Slide
 
 Array = npt.NDArray[Any]
 Piece = tuple[Any, ...]  # slices of the samples and of each spatial dimension
 
 #: Bytes of a piece at most, its columns and its outputs together.
-PIECE = 1 << 20
-#: To add a number takes as long as to copy so many: columns are added to x, or copied from y.
-_STAMP = 4
+PIECE = 1 << 21
+#: A thread alone copies so many numbers, or multiplies eight times as many.
+SHORT = 1 << 22
+#: To add a product, and to multiply one that is not needed, in copies of a number.
+_ADDED, _MULTIPLIED = 1.5, 0.12
 
 
 def correlate(x: Array, w: Array, shape: Sequence[int], stride: Sequence[int],
-              dilation: Sequence[int], groups: int) -> Array:
-    """y[n, o, t] = sum over c, k of w[o, c, k] · x[n, c, stride·t + dilation·k].
+              dilation: Sequence[int], groups: int, padding: Zeros = ()) -> Array:
+    """y[n, o, t] = sum over c, k of w[o, c, k] · x[n, c, stride·t + dilation·k - before].
 
     Examples:
         >>> x, w = np.array([[[0.0, 1, 3, 2, 4]]]), np.array([[[1.0, 2]]])
         >>> correlate(x, w, (1, 1, 2), stride=[2], dilation=[1], groups=1)
         array([[[2., 7.]]])
     """
-    windows = _windows(np.ascontiguousarray(x), w.shape[2:], shape[2:], stride, dilation, groups)
-    rows = _rows(w, groups)
+    slide = Slide(w.shape[2:], stride, dilation, groups, padding)
+    x, rows = np.ascontiguousarray(x), _rows(w, groups)
     if prod(shape) * rows.shape[2] <= threads.SMALL:
-        small: Array = rows @ _columns(windows, rows.shape)
+        small: Array = rows @ _columns(slide.windows(padded(x, padding), shape[2:]))
         return small.reshape(shape)
     y = np.empty(shape, x.dtype)
     outputs = _by_group(y, groups)
+    if multiplies_first(bordered(x.shape, padding), w.shape, shape, stride, dilation, groups):
+        _add_products(slide, x, w, outputs)
+        return y
 
     def work(pieces: Iterable[Piece]) -> None:
         for n, *t in pieces:
-            np.matmul(rows, _columns(windows[n, ..., *t], rows.shape),
-                      out=_flat(outputs[n, :, :, *t]))
+            y_ = outputs[n, :, :, *t]
+            windows = slide.windows(slide.patch(x, n, *t), y_.shape[3:])
+            np.matmul(rows, _columns(windows), out=_flat(y_))
 
-    threads.share(work, _pieces(y, rows.shape))
+    threads.share(work, _pieces(y, rows.shape), _is_short(y, rows.shape))
     return y
 
 
+def multiplies_first(x: Sequence[int], w: Sequence[int], y: Sequence[int], stride: Sequence[int],
+                     dilation: Sequence[int], groups: int) -> bool:
+    """Tell whether the products come first, for arrays of these shapes, x with its border."""
+    outputs, channels, pixels, positions = w[0] // groups, w[1], prod(x[2:]), prod(y[2:])
+    again = 8 * w[0] * prod(w[2:]) * dilation[0] * (w[2] - 1) * prod(x[3:])  # bytes, in each piece
+    return max(stride) == 1 and again <= PIECE and channels * positions > outputs * (
+        _ADDED * pixels + _MULTIPLIED * channels * (pixels - positions))
+
+
+def _add_products(slide: Slide, x: Array, w: Array, y: Array) -> None:
+    """Multiply each pixel by each tap, then add up what belongs to the same output."""
+    groups, outputs = y.shape[1:3]
+    taps = w.reshape(groups, outputs, w.shape[1], -1).swapaxes(2, 3)
+    rows = np.ascontiguousarray(taps).reshape(groups, -1, w.shape[1])
+
+    def work(pieces: Iterable[Piece]) -> None:
+        for n, *t in pieces:
+            y_, patch = y[n, :, :, *t], np.ascontiguousarray(slide.patch(x, n, *t))
+            products = rows @ patch.reshape(len(patch), groups, w.shape[1], -1)
+            products = products.reshape(*y_.shape[:3], *slide.taps, *patch.shape[2:])
+            y_[...] = slide.added_up(products, y_.shape[3:])
+
+    threads.share(work, _pieces(y[:, 0], rows.shape, 2), _is_short(y[:, 0], rows.shape))
+
+
 def weight_gradient(x: Array, g: Array, shape: Sequence[int], stride: Sequence[int],
-                    dilation: Sequence[int], groups: int) -> Array:
-    """grad_w[o, c, k] = sum over n, t of g[n, o, t] · x[n, c, stride·t + dilation·k].
+                    dilation: Sequence[int], groups: int, padding: Zeros = ()) -> Array:
+    """grad_w[o, c, k] = sum over n, t of g[n, o, t] · x[n, c, stride·t + dilation·k - before].
 
     Examples:
         >>> x, g = np.array([[[0.0, 1, 3, 2, 4]]]), np.array([[[2.0, 7]]])
         >>> weight_gradient(x, g, (1, 1, 2), stride=[2], dilation=[1], groups=1)
         array([[[21., 16.]]])
     """
-    windows = _windows(np.ascontiguousarray(x), shape[2:], g.shape[2:], stride, dilation, groups)
-    cotangents = _by_group(g, groups)
+    slide = Slide(shape[2:], stride, dilation, groups, padding)
+    x, cotangents = np.ascontiguousarray(x), _by_group(g, groups)
     rows = (groups, shape[0] // groups, prod(shape[1:]))
     if g.size * rows[2] <= threads.SMALL:
-        small: Array = _flat(cotangents) @ _columns(windows, rows).swapaxes(2, 3)
-        small = small[0] if len(g) == 1 else small.sum(0)
-        return small.reshape(shape)
+        columns = _columns(slide.windows(padded(x, padding), g.shape[2:]))
+        return _summed(_flat(cotangents) @ columns.swapaxes(2, 3)).reshape(shape)
 
     def work(pieces: Iterable[Piece]) -> Any:
         total: Any = 0
         for n, *t in pieces:
-            part = _columns(windows[n, ..., *t], rows) @ _flat(cotangents[n, :, :, *t]).swapaxes(
-                2, 3)
-            total = total + (part[0] if len(part) == 1 else part.sum(0))
+            g_ = cotangents[n, :, :, *t]
+            windows = slide.windows(slide.patch(x, n, *t), g_.shape[3:])
+            total = total + _summed(_columns(windows) @ _flat(g_).swapaxes(2, 3))
         return total
 
-    total: Array = sum(threads.share(work, _pieces(g, rows)))
-    grad_w: Array = np.ascontiguousarray(total.swapaxes(1, 2)).reshape(shape)
-    return grad_w
+    total: Array = sum(threads.share(work, _pieces(g, rows), _is_short(g, rows)))
+    return np.ascontiguousarray(total.swapaxes(1, 2)).reshape(shape)
 
 
 def input_gradient(g: Array, w: Array, shape: Sequence[int], stride: Sequence[int],
-                   dilation: Sequence[int], groups: int,
-                   border: Sequence[tuple[int, int]] = ()) -> Array:
-    """grad_x[n, c, p] = sum over o, t, k with p = stride·t + dilation·k of w[o, c, k] · g[n, o, t].
+                   dilation: Sequence[int], groups: int, padding: Zeros = ()) -> Array:
+    """grad_x[n, c, p] = sum over o, t, k of w[o, c, k] · g[n, o, t], p as in `correlate`.
 
-    The flipped weights over the windows of a bordered cotangent; or stamps, for a stride, and for
-    many output channels and few input channels. `border` is how many pixels of x to leave out,
-    before and after along each dimension.
+    The flipped weights over the windows of a bordered cotangent; or stamps, for a stride.
 
     Examples:
         >>> g, w = np.array([[[2.0, 7]]]), np.array([[[1.0, 2]]])
         >>> input_gradient(g, w, (1, 1, 5), stride=[2], dilation=[1], groups=1)
         array([[[ 2.,  4.,  7., 14.,  0.]]])
     """
-    border = border or [(0, 0)] * len(stride)
-    inside = [n - before - after for n, (before, after) in zip(shape[2:], border, strict=True)]
+    if max(stride) > 1:
+        grad_x = _stamped(g, w, bordered(shape, padding), stride, dilation, groups)
+        return cropped(grad_x, padding)
+    padding = padding or [(0, 0)] * len(stride)
     zeros = [(d * (k - 1) - before, n - t + before) for d, k, n, t, (before, _) in zip(
-        dilation, w.shape[2:], inside, g.shape[2:], border, strict=True)]
-    if not stamps(shape, w.shape, g.shape, stride, groups) and min(map(min, zeros)) >= 0:
-        return correlate(padded(g, zeros), _flipped(w, groups), (*shape[:2], *inside), stride,
-                         dilation, groups)
-    return cropped(_stamped(g, w, shape, stride, dilation, groups), border)
-
-
-def stamps(x: Sequence[int], w: Sequence[int], y: Sequence[int], stride: Sequence[int],
-           groups: int) -> bool:
-    """Tell whether the input's gradient is stamped, for arrays of these shapes."""
-    return max(stride) > 1 or w[0] // groups * prod(x[2:]) >= _STAMP * w[1] * prod(y[2:])
+        dilation, w.shape[2:], shape[2:], g.shape[2:], padding, strict=True)]
+    if min(map(min, zeros)) < 0:  # a border wider than the windows reach, where all of g is outside
+        g = cropped(g, [(max(0, -before), max(0, -after)) for before, after in zeros])
+        zeros = [(max(0, before), max(0, after)) for before, after in zeros]
+    return correlate(g, _flipped(w, groups), shape, stride, dilation, groups, zeros)
 
 
 def _stamped(g: Array, w: Array, shape: Sequence[int], stride: Sequence[int],
              dilation: Sequence[int], groups: int) -> Array:
     """Multiply weights and cotangents to columns, and add each tap's to the pixels it came from."""
     grad_x, rows = np.zeros(shape, g.dtype), _rows(w, groups)
-    windows = _windows(grad_x, w.shape[2:], g.shape[2:], stride, dilation, groups)
+    windows = Slide(w.shape[2:], stride, dilation, groups, ()).windows(grad_x, g.shape[2:])
     cotangents = _by_group(g, groups)
 
     def work(images: Iterable[list[Piece]]) -> None:
@@ -129,26 +155,30 @@ def _stamped(g: Array, w: Array, shape: Sequence[int], stride: Sequence[int],
             del products, columns  # before the next ones are made
 
     images: dict[int, list[Piece]] = {}  # two threads must not add to one image
-    for piece in _pieces(g, rows.shape, 4):  # few additions at once hold each other up less
+    for piece in _pieces(g, rows.shape, 2):  # few additions at once hold each other up less
         images.setdefault(piece[0].start, []).append(piece)
-    threads.share(work, list(images.values()))
+    threads.share(work, list(images.values()), _is_short(g, rows.shape))
     return grad_x
 
 
-def _windows(x: Array, taps: Sequence[int], outputs: Sequence[int], stride: Sequence[int],
-             dilation: Sequence[int], groups: int) -> Array:
-    """`(N, groups, C, K..., T...)`: x[n, c, stride·t + dilation·k], a view of a contiguous x."""
-    batch, channels = x.shape[0], x.shape[1] // groups
-    n, c, *p = x.strides
-    # the constructor, because as_strided takes longer than a small product
-    return np.ndarray((batch, groups, channels, *taps, *outputs), x.dtype, x, 0,
-                      (n, channels * c, c, *map(mul, dilation, p), *map(mul, stride, p)))
+def _is_short(y: Array, rows: Sequence[int]) -> bool:
+    """Tell whether a thread has done it all before another is awake."""
+    groups, outputs, inputs = rows
+    positions = len(y) * prod(y.shape[2:]) * groups
+    return positions * (outputs + inputs + outputs * inputs // 8) < SHORT
 
 
-def _columns(windows: Array, rows: Sequence[int]) -> Array:
+def _columns(windows: Array) -> Array:
     """`(N, groups, C·K, T)`, a copy unless each window is one pixel."""
-    outputs = windows.shape[(3 + windows.ndim) // 2 :]
-    return windows.reshape(*windows.shape[:2], rows[2], prod(outputs))
+    outputs = (3 + windows.ndim) // 2
+    return windows.reshape(*windows.shape[:2], prod(windows.shape[2:outputs]),
+                           prod(windows.shape[outputs:]))
+
+
+def _summed(products: Array) -> Array:
+    """Over the samples."""
+    total: Array = products[0] if len(products) == 1 else products.sum(0)
+    return total
 
 
 def _rows(w: Array, groups: int) -> Array:

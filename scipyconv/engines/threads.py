@@ -30,12 +30,17 @@ def cores() -> int:
 SMALL = 1 << 18
 #: Hands for each thread.
 _HANDS = 4
+#: The C library of Linux, which learns from this, learns up to so many bytes.
+_KEPT = 31 << 20
 #: How many threads an engine uses: a function. Under PyTorch it is `torch.get_num_threads`.
 count: Callable[[], int] = cores
 
 
-def share(work: Callable[[Iterable[Piece]], Result], pieces: Sequence[Piece]) -> list[Result]:
+def share(work: Callable[[Iterable[Piece]], Result], pieces: Sequence[Piece],
+          alone: bool = False) -> list[Result]:
     """Deal the pieces into hands, which the threads take; what `work` makes of each, in order.
+
+    If `alone`, the caller's thread does it all: to wake another takes a tenth of a millisecond.
 
     There are more hands than threads, so that one which comes late, because its core was busy,
     leaves more of them to the others. What is in a hand depends on the numbers of pieces and
@@ -46,7 +51,7 @@ def share(work: Callable[[Iterable[Piece]], Result], pieces: Sequence[Piece]) ->
         >>> sum(share(sum, range(10)))
         45
     """
-    players = max(1, min(count(), len(pieces)))
+    players = 1 if alone else max(1, min(count(), len(pieces)))
     if players == 1:
         with _one_blas_thread:
             return [work(pieces)]
@@ -145,7 +150,11 @@ def _warm(hands: int) -> None:
 
     Its kernels read ahead of what a small product has written. In memory that was never written to
     the processor looks for a page that is not there, each time, and half of its speed is lost.
+
+    And let the C library keep some of the memory that is freed. It gives all but the least back,
+    and the next call pays for new pages, until it has seen that a large array was freed.
     """
+    np.empty(_KEPT, np.int8)
     together = Barrier(hands)
 
     def multiply() -> None:
