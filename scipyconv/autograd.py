@@ -32,8 +32,6 @@ threads.count = torch.get_num_threads
 
 #: Spectra of at most so many bytes are kept by a layer from its forward to its backward.
 KEPT = 1 << 28
-#: For sums of so many numbers PyTorch wakes its threads, which take the cores from ours.
-_LARGE = 1 << 15
 #: Infinities and NaN are results here, as in torch.
 _quietly = np.errstate(all="ignore")
 #: NumPy's kind and size of each dtype.
@@ -190,8 +188,8 @@ class _Short(_SingleLevelFunction):
         a, b, *spectra = ctx.saved_tensors
         call: Call = ctx.call
         plain, sums = not torch.is_grad_enabled() and is_plain(g), None
-        kept = dict(zip(ctx.kept, map(_as_numpy, spectra), strict=True)) if plain else {}
-        g_ = _as_numpy(g) if plain else np.empty(0)
+        if plain:
+            g_, kept = _as_numpy(g), dict(zip(ctx.kept, map(_as_numpy, spectra), strict=True))
 
         def gradient(i: int) -> Tensor | None:
             if not ctx.needs_input_grad[2 + i]:
@@ -204,8 +202,8 @@ class _Short(_SingleLevelFunction):
 
         if ctx.needs_input_grad[4]:
             others = (0, *range(2, g.ndim))
-            sums = torch.from_numpy(np.add.reduce(g_, others)) if (
-                plain and g.numel() >= _LARGE) else g.sum(others)
+            # of many numbers torch's sum would wake its threads, which spin beside ours
+            sums = torch.from_numpy(np.add.reduce(g_, others)) if plain else g.sum(others)
         return None, None, gradient(0), gradient(1), sums
 
 

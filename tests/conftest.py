@@ -69,7 +69,12 @@ def engine(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Our pages, built as strictly as MkDocs can, once for all processes that test."""
+    """Our pages, built as strictly as MkDocs can, once for all processes that test.
+
+    Or the built ones in the folder that the variable SITE names.
+    """
+    if "SITE" in os.environ:
+        return Path(os.environ["SITE"])
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent

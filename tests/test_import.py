@@ -1,5 +1,6 @@
 """What `import scipyconv` costs, for those who have imported what it stands on."""
 
+import os
 import subprocess
 import sys
 
@@ -12,12 +13,13 @@ print(time.process_time() - start, "threadpoolctl" in sys.modules)
 """
 
 
-def test_import_takes_little_beyond_torchs():
-    """Some fifty milliseconds, twice that on a busy machine; BLAS is looked for when it is used."""
-    for _ in range(3):
+def test_import_takes_less_than_fifty_milliseconds_beyond_torchs(tmp_path):
+    """From bytecode, which pip writes; a quarter of that. BLAS is looked for when it is used."""
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(tmp_path)}
+    for _ in range(4):  # the first writes it
         seconds, found = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True,
-                                        text=True, check=True).stdout.split()
+                                        text=True, check=True, env=environment).stdout.split()
         assert found == "False"
-        if float(seconds) < 0.1:
+        if float(seconds) < 0.05:
             return
     raise AssertionError(f"the last import took {seconds} s")

@@ -1,4 +1,4 @@
-"""The built pages ask no other host for anything, show no LaTeX, and keep to the one example."""
+"""The built pages: all code ran, no other host is asked, no LaTeX shows, one example throughout."""
 
 import ast
 import re
@@ -86,6 +86,14 @@ def strays(code: str) -> list[str]:
     return [name for name, array in arrays(code)
             if array.shape == np.shape(getattr(example, name))
             and not np.array_equal(array, np.asarray(getattr(example, name)))]
+
+
+def test_all_of_the_site_ran(site, record_property):
+    """Every block, or it says that it is not meant to, and why."""
+    report = guard.guard(pages.DOCS, site, guard.commands(pages.README))
+    record_property("blocks", f"{report.shown} shown, {report.no_run} marked no-run")
+    assert not report.problems, "\n".join(report.problems)
+    assert report.shown >= 60
 
 
 def test_the_site_asks_no_other_host(site):

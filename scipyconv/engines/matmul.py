@@ -170,9 +170,9 @@ def _is_short(y: Array, rows: Sequence[int]) -> bool:
 
 def _columns(windows: Array) -> Array:
     """`(N, groups, C·K, T)`, a copy unless each window is one pixel."""
-    outputs = (3 + windows.ndim) // 2
-    return windows.reshape(*windows.shape[:2], prod(windows.shape[2:outputs]),
-                           prod(windows.shape[outputs:]))
+    batch, groups, *sizes = windows.shape
+    taps = len(sizes) // 2 + 1
+    return windows.reshape(batch, groups, prod(sizes[:taps]), prod(sizes[taps:]))
 
 
 def _summed(products: Array) -> Array:
