@@ -71,13 +71,13 @@ def engine(request: pytest.FixtureRequest) -> Iterator[str]:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Our pages, built as strictly as MkDocs can, once for all processes that test.
 
-    Or the built ones in the folder that the variable SITE names.
+    If the variable SITE names a folder, once for all runs: it is built there and stays.
     """
-    if "SITE" in os.environ:
-        return Path(os.environ["SITE"])
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent
+    folder = Path(os.environ.get("SITE", folder))
+    folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "site.lock"):
         if not (folder / "site.built").exists():
             build(pages.ROOT / "mkdocs.yml", folder / "site", "--strict")
