@@ -32,8 +32,6 @@ threads.count = torch.get_num_threads
 
 #: Spectra of at most so many bytes are kept by a layer from its forward to its backward.
 KEPT = 1 << 28
-#: Infinities and NaN are results here, as in torch.
-_quietly = np.errstate(all="ignore")
 #: NumPy's kind and size of each dtype.
 _KINDS = {torch.float32: "f4", torch.float64: "f8", torch.complex64: "c8", torch.complex128: "c16"}
 #: The role of a result, and the roles of the two operands that it is made from.
@@ -121,9 +119,9 @@ def add_bias(y: Tensor, bias: Tensor | None) -> Tensor:
 
 def _contracted(out: str, a: Tensor, b: Tensor, geometry: Any, size: Sequence[int],
                 method: str) -> Tensor:
-    stride, zeros, dilation, groups = geometry
-    padding = [n for pair in zeros for n in pair]
-    return contract(out, a, b, stride, padding, dilation, groups, size, method)
+    stride, padding, dilation, groups = geometry
+    flat = [n for pair in padding for n in pair]
+    return contract(out, a, b, stride, flat, dilation, groups, size, method)
 
 
 def is_plain(*tensors: Tensor | None) -> bool:
@@ -146,13 +144,9 @@ def apply_plain(call: Call, a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor
     method = call.method_for(maps, a, b)
     if len(maps) > 1 or (bias is not None and bias.requires_grad and torch.is_grad_enabled()):
         return _apply_short(call, method, a, b, bias)
-    return _computed(call, method, a, b, bias)
-
-
-@_quietly
-def _computed(call: Call, method: str, a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
-    return _with_bias(
-        _run(call.out, _as_numpy(a), _as_numpy(b), call.geometry, call.size, method), bias)
+    with _quietly():
+        return _with_bias(
+            _run(call.out, _as_numpy(a), _as_numpy(b), call.geometry, call.size, method), bias)
 
 
 def maps_for(out: str, a: Tensor, b: Tensor) -> str:
@@ -167,29 +161,29 @@ class _Short(_SingleLevelFunction):
     """The operator's forward and backward, without a dispatcher between it and the engine."""
 
     @staticmethod
-    @_quietly
     def forward(ctx: Any, call: Call, method: str, a: Tensor, b: Tensor,
                 bias: Tensor | None) -> Tensor:
         spectra: dict[str, Array] = {}
-        result = _run(call.out, _as_numpy(a), _as_numpy(b), call.geometry, call.size, method,
-                      spectra)
+        with _quietly():
+            result = _with_bias(_run(call.out, _as_numpy(a), _as_numpy(b), call.geometry, call.size,
+                                     method, spectra), bias)
         if spectra and (a.is_complex() or sum(s.nbytes for s in spectra.values()) > KEPT):
             spectra = {}  # complex operands are conjugated in the backward
         ctx.call, ctx.method, ctx.kept = call, method, tuple(spectra)
         ctx.save_for_backward(a, b, *map(torch.from_numpy, spectra.values()))
         ctx.set_materialize_grads(False)
-        return _with_bias(result, bias)
+        return result
 
     @staticmethod
-    @_quietly
     def backward(ctx: Any, g: Tensor | None) -> tuple[Tensor | None, ...]:
         if g is None:
             return (None,) * 5
         a, b, *spectra = ctx.saved_tensors
         call: Call = ctx.call
-        plain, sums = not torch.is_grad_enabled() and is_plain(g), None
+        plain = not torch.is_grad_enabled() and is_plain(g)
         if plain:
-            g_, kept = _as_numpy(g), dict(zip(ctx.kept, map(_as_numpy, spectra), strict=True))
+            g_ = np.ascontiguousarray(_as_numpy(g))
+            kept = dict(zip(ctx.kept, map(_as_numpy, spectra), strict=True))
 
         def gradient(i: int) -> Tensor | None:
             if not ctx.needs_input_grad[2 + i]:
@@ -200,11 +194,15 @@ class _Short(_SingleLevelFunction):
             a_, b_ = (g_ if t is g else _as_numpy(t) for t in (first, second))
             return torch.from_numpy(_run(role, a_, b_, call.geometry, size, ctx.method, kept))
 
-        if ctx.needs_input_grad[4]:
+        def sums() -> Tensor | None:
+            if not ctx.needs_input_grad[4]:
+                return None
             others = (0, *range(2, g.ndim))
-            # of many numbers torch's sum would wake its threads, which spin beside ours
-            sums = torch.from_numpy(np.add.reduce(g_, others)) if plain else g.sum(others)
-        return None, None, gradient(0), gradient(1), sums
+            # torch's own would wake its threads, which then spin beside ours
+            return torch.from_numpy(np.add.reduce(g_, others)) if plain else g.sum(others)
+
+        with _quietly():
+            return None, None, gradient(0), gradient(1), sums()
 
 
 def _adjoint(out: str, i: int, g: Tensor,
@@ -225,9 +223,9 @@ def choose_for(maps: str, out: str, a: Tensor, b: Tensor, geometry: Any,
                size: tuple[int, ...]) -> Choice:
     """Choose the engine for a map, and for those of the other two that are named as well."""
     shapes = {out: size, **dict(zip(OPERANDS[out], (a.shape, b.shape), strict=True))}
-    stride, zeros, dilation, groups = geometry
+    stride, padding, dilation, groups = geometry
     x, w, y = map(tuple, (shapes["x"], shapes["w"], shapes["y"]))
-    return choose(x, w, y, stride, dilation, groups, _KINDS.get(a.dtype, "i8"), maps, zeros)
+    return choose(x, w, y, stride, dilation, groups, _KINDS.get(a.dtype, "i8"), maps, padding)
 
 
 def _with_bias(result: Array, bias: Tensor | None) -> Tensor:
@@ -245,16 +243,16 @@ _library.define(
 _contract: Callable[..., Tensor] = torch.ops.scipyconv.contract.default
 
 
-@_quietly
 def _compute(out: str, a: Tensor, b: Tensor, stride: list[int], padding: list[int],
              dilation: list[int], groups: int, size: list[int], method: str) -> Tensor:
     """Let an engine do it."""
     a_, b_ = _as_numpy(a), _as_numpy(b)
-    zeros = tuple(zip(padding[::2], padding[1::2], strict=True))
-    geometry = tuple(stride), zeros, tuple(dilation), groups
+    pairs = tuple(zip(padding[::2], padding[1::2], strict=True))
+    geometry = tuple(stride), pairs, tuple(dilation), groups
     if method == "auto":
         method = choose_for(out, out, a, b, geometry, tuple(size)).method
-    return torch.from_numpy(_run(out, a_, b_, geometry, tuple(size), method))
+    with _quietly():
+        return torch.from_numpy(_run(out, a_, b_, geometry, tuple(size), method))
 
 
 def _run(out: str, a: Array, b: Array, geometry: Any, size: tuple[int, ...], method: str,
@@ -262,9 +260,14 @@ def _run(out: str, a: Array, b: Array, geometry: Any, size: tuple[int, ...], met
     """Let an engine compute one map."""
     stride, padding, dilation, groups = geometry
     function = getattr(ENGINES[method], _MAPS[out])
-    operands = (b, a) if out == "x" else (a, b)
+    operands = (b, a) if out == "x" else (a, b)  # w and y; an engine takes y and w
     kept = (spectra,) if method == "fft" else ()
     return np.ascontiguousarray(function(*operands, size, stride, dilation, groups, padding, *kept))
+
+
+def _quietly() -> np.errstate:
+    """Infinities and NaN are results here, as in torch."""
+    return np.errstate(all="ignore")
 
 
 def _as_numpy(t: Tensor) -> Array:

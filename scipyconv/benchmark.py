@@ -216,19 +216,20 @@ def _peak(run: Callable[[], None]) -> tuple[int | None, float]:
 
 def _taken(run: Callable[[], None]) -> tuple[int | None, float]:
     status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-    told = status.exists() and os.access(reset, os.W_OK)  # Linux tells
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    told = status.exists() and os.access(reset, os.W_OK)
 
     def read(name: str) -> int:
         line = next(x for x in status.read_text().splitlines() if x.startswith(name))
         return int(line.split()[1]) * 1024
 
-    if told:
+    if told and trim:  # glibc on Linux
         gc.collect()
-        ctypes.CDLL(None).malloc_trim(0)  # or what was freed and kept would not count again
+        trim(0)  # or what was freed and kept would not count again
         reset.write_text("5")  # forget the highest so far
         before = read("VmRSS")
     [took] = _times(run, 0.0)
-    return (read("VmHWM") - before if told else None), took
+    return (read("VmHWM") - before if told and trim else None), took
 
 
 @contextmanager

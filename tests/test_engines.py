@@ -228,6 +228,24 @@ def test_matmul_multiplies_first(piece, monkeypatch):
         check("matmul", "x", geometry, channels, 2)
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32, np.int64, np.float32, np.complex64])
+@pytest.mark.parametrize("first", [True, False], ids=["products", "windows"])
+def test_matmul_keeps_the_dtype(first, dtype, monkeypatch):
+    """NumPy adds up small integers in large ones."""
+    monkeypatch.setattr(matmul, "multiplies_first", lambda *_: first)
+    monkeypatch.setattr(threads, "SMALL", 0)
+    rng = np.random.default_rng(0)
+    x, w = (rng.integers(0, 4, shape).astype(dtype) for shape in [(3, 4, 9, 8), (2, 4, 3, 2)])
+    g = rng.integers(0, 4, (3, 2, 7, 7)).astype(dtype)
+    rest = (1, 1), (1, 1), 1
+    for name, *operands, shape in [("correlate", x, w, g.shape), ("weight_gradient", x, g, w.shape),
+                                   ("input_gradient", g, w, x.shape)]:
+        got, want = (getattr(ENGINES[method], name)(*operands, shape, *rest)
+                     for method in ("matmul", "direct"))
+        assert got.dtype == dtype
+        np.testing.assert_array_equal(got, want)
+
+
 @pytest.mark.parametrize("missing", "xwy")
 @pytest.mark.parametrize("small", [0, 1 << 18])
 @pytest.mark.parametrize("method", ENGINES)

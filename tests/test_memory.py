@@ -50,17 +50,41 @@ def test_matmul_needs_a_piece_for_each_thread(geometry, hands, monkeypatch):
     assert beyond(matmul.input_gradient, g, w, x_shape, *rest) < 3 * pieces + small
 
 
+@pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("hands", [1, 2])
-def test_matmul_does_not_copy_all_of_x_into_a_border(hands, monkeypatch):
+def test_matmul_does_not_copy_all_of_x_into_a_border(hands, stride, monkeypatch):
     monkeypatch.setattr(threads, "count", lambda: hands)
     x, w = np.ones((8, 16, 256, 256), np.float32), np.ones((16, 16, 3, 3), np.float32)
-    rest = (1, 1), (1, 1), 1, [(1, 1), (1, 1)]
-    matmul.correlate(x, w, x.shape, *rest)
+    g = np.ones((8, 16, 256 // stride, 256 // stride), np.float32)
+    rest = (stride, stride), (1, 1), 1, [(1, 1), (1, 1)]
+    matmul.correlate(x, w, g.shape, *rest)
     assert x.nbytes > 4 * matmul.PIECE * hands
-    for function, operands, size in [(matmul.correlate, (x, w), x.shape),
-                                     (matmul.weight_gradient, (x, x), w.shape),
-                                     (matmul.input_gradient, (x, w), x.shape)]:
-        assert beyond(function, *operands, size, *rest) < matmul.PIECE * hands + 500_000
+    for function, operands, size in [(matmul.correlate, (x, w), g.shape),
+                                     (matmul.weight_gradient, (x, g), w.shape),
+                                     (matmul.input_gradient, (g, w), x.shape)]:
+        most = 3 if stride > 1 and function is matmul.input_gradient else 1.2  # and the pixels
+        assert beyond(function, *operands, size, *rest) < most * matmul.PIECE * hands + 200_000
+
+
+def test_products_first_need_three_pieces(monkeypatch):
+    """The input's gradient of a network's first layer, and a forward to few channels."""
+    monkeypatch.setattr(threads, "count", lambda: 1)
+    w, g = np.ones((64, 3, 7, 7), np.float32), np.ones((1, 64, 128, 128), np.float32)
+    x, few = np.ones((1, 12, 190, 190), np.float32), np.ones((4, 12, 7, 7), np.float32)
+    rest = (1, 1), (1, 1), 1, [(3, 3), (3, 3)]
+    assert matmul.multiplies_first((1, 12, 196, 196), few.shape, (1, 4, 190, 190), *rest[:3])
+    for function, *operands, size in [(matmul.input_gradient, g, w, (1, 3, 128, 128)),
+                                      (matmul.correlate, x, few, (1, 4, 190, 190))]:
+        beyond(function, *operands, size, *rest)
+        assert beyond(function, *operands, size, *rest) < 3 * matmul.PIECE + 200_000
+
+
+def test_what_pieces_share_keeps_products_from_coming_first():
+    """Along every dimension: here the taps of the second reach over half of the pixels."""
+    assert not matmul.multiplies_first((1, 16, 1, 120_000), (1, 16, 1, 31), (1, 1, 1, 60_000),
+                                       (1, 1), (1, 2000), 1)
+    assert not matmul.multiplies_first((4, 64, 64, 64), (16, 64, 1, 1), (4, 16, 64, 64), (1, 1),
+                                       (1, 1), 1)  # nothing is copied anyway
 
 
 def layer(kept, monkeypatch):

@@ -1,5 +1,6 @@
 """The short way past the dispatcher: only where nothing is lost, and then with the same numbers."""
 
+import numpy as np
 import pytest
 import torch
 from geometries import RICH, names
@@ -189,3 +190,22 @@ def test_calls_that_were_checked_are_not_kept_for_ever(monkeypatch):
     monkeypatch.setattr(functional, "_CALLS", calls)
     conv2d(torch.randn(1, 1, 5, 5), torch.randn(1, 1, 2, 2))
     assert len(calls) == 1
+
+
+def test_numpys_error_state_is_left_alone():
+    """Also where a backward of the short way calls the operator."""
+    before = np.geterr()
+    x, w = torch.randn(1, 2, 6, 7, requires_grad=True), torch.randn(3, 2, 3, 2, requires_grad=True)
+    y = conv2d(x, w)
+    for first in torch.autograd.grad(y, (x, w), torch.randn_like(y), create_graph=True):
+        first.pow(2).sum().backward(retain_graph=True)
+    assert np.geterr() == before
+
+
+def test_the_biass_gradient_of_a_channels_last_cotangent():
+    """In one precision added up one after the other, 0.1 drifts."""
+    x, w = torch.randn(8, 1, 224, 224), torch.randn(4, 1, 1, 1)
+    bias = torch.zeros(4, requires_grad=True)
+    g = torch.full((8, 4, 224, 224), 0.1).to(memory_format=torch.channels_last)
+    [found] = torch.autograd.grad(conv2d(x, w, bias), bias, g)
+    torch.testing.assert_close(found, torch.full((4,), 0.1 * 8 * 224 * 224), rtol=1e-6, atol=0)

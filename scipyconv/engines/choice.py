@@ -86,14 +86,14 @@ def _matmul(role: str, x: Sizes, w: Sizes, y: Sizes, stride: Sizes, dilation: Si
     if role == "x" and not stamped:  # the flipped weights slide over as many places as x has
         reach = (n + d * (k - 1) for n, d, k in zip(x[2:], dilation, w[2:], strict=True))
         whole, w, y = (x[0], w[0], *reach), (x[1], w[0] // groups, *w[2:]), x
-    rows = w[0] // groups
-    columns = x[0] * groups * w[1] * taps * prod(y[2:])
-    products, moved = columns * rows, 9 * columns / y[-1] * (taps > 1)
+    outputs, inputs, columns = w[0] // groups, w[1] * taps, x[0] * groups * prod(y[2:])
+    products, moved = columns * inputs * outputs, 9 * columns * inputs / y[-1] * (taps > 1)
     if stamped:
-        rows = w[1] * taps
-        moved = 2.2 * columns + 31 * columns / y[-1] + 1400 * x[0] * taps
+        outputs, inputs = inputs, outputs
+        moved = (2.2 + 31 / y[-1]) * columns * outputs + 1400 * x[0] * taps
     elif role != "w" and matmul.multiplies_first(whole, w, y, stride, dilation, groups):
-        places = x[0] * groups * rows * taps * prod(whole[2:])
-        products, rows, moved = places * w[1], rows * taps, 0.7 * places
-    waking = 180_000 * (products + 8 * columns > 8 * matmul.SHORT)
-    return 100_000 + waking + products * (0.03 + 0.45 / min(rows, 64)) + moved
+        places = x[0] * groups * prod(whole[2:])
+        outputs, inputs = outputs * taps, w[1]
+        products, moved = places * outputs * inputs, 0.7 * places * outputs
+    waking = 0 if matmul.is_short(columns, outputs, inputs) else 180_000
+    return 100_000 + waking + products * (0.03 + 0.45 / min(outputs, 64)) + moved

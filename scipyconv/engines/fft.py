@@ -41,7 +41,7 @@ _SMALL = 1 << 16
 def correlate(x: Array, w: Array, shape: Sequence[int], stride: Sequence[int],
               dilation: Sequence[int], groups: int, padding: Zeros = (),
               spectra: MutableMapping[str, Array] | None = None) -> Array:
-    """y[n, o, t] = sum over c, k of w[o, c, k] · x[n, c, stride·t + dilation·k - before].
+    """y[n, o, t] = sum over c, k of w[o, c, k] · x[n, c, p].
 
     `spectra` keeps what is transformed for the other two maps of the same layer: pass it on.
 
@@ -56,7 +56,7 @@ def correlate(x: Array, w: Array, shape: Sequence[int], stride: Sequence[int],
 def weight_gradient(x: Array, g: Array, shape: Sequence[int], stride: Sequence[int],
                     dilation: Sequence[int], groups: int, padding: Zeros = (),
                     spectra: MutableMapping[str, Array] | None = None) -> Array:
-    """grad_w[o, c, k] = sum over n, t of g[n, o, t] · x[n, c, stride·t + dilation·k - before].
+    """grad_w[o, c, k] = sum over n, t of g[n, o, t] · x[n, c, p].
 
     Examples:
         >>> x, g = np.array([[[0.0, 1, 3, 2, 4]]]), np.array([[[2.0, 7]]])
@@ -69,7 +69,7 @@ def weight_gradient(x: Array, g: Array, shape: Sequence[int], stride: Sequence[i
 def input_gradient(g: Array, w: Array, shape: Sequence[int], stride: Sequence[int],
                    dilation: Sequence[int], groups: int, padding: Zeros = (),
                    spectra: MutableMapping[str, Array] | None = None) -> Array:
-    """grad_x[n, c, p] = sum over o, t, k of w[o, c, k] · g[n, o, t], p as in `correlate`.
+    """grad_x[n, c, p] = sum over o, t, k that meet p of w[o, c, k] · g[n, o, t].
 
     Examples:
         >>> g, w = np.array([[[2.0, 7]]]), np.array([[[1.0, 2]]])

@@ -5,8 +5,9 @@ piece by piece, each small enough to stay in the processor's cache until it has 
 beyond the result this engine needs a few times `PIECE` bytes for each thread, and its copies cost
 little.
 
-Where there are fewer outputs than channels, the products come first: every pixel is multiplied by
-every tap, which takes no copies, and then the products are shifted and added.
+Where there are clearly fewer outputs than channels, the products come first: every pixel is
+multiplied by every tap, which takes no copy for each tap, and then the products are shifted and
+added.
 """
 
 from collections.abc import Iterable, Sequence
@@ -26,31 +27,33 @@ Piece = tuple[Any, ...]  # slices of the samples and of each spatial dimension
 
 #: Bytes of a piece at most, its columns and its outputs together.
 PIECE = 1 << 21
-#: A thread alone copies so many numbers, or multiplies eight times as many.
+#: Up to so many numbers, of columns, outputs, and products, which count an eighth, are for a thread
+#: alone: two would wait for one another's turn in the interpreter.
 SHORT = 1 << 22
-#: To add a product, and to multiply one that is not needed, in copies of a number.
+#: To add a product, and to multiply one that is not needed, in copies of a number; measured, as the
+#: prices in `choice` are.
 _ADDED, _MULTIPLIED = 1.5, 0.12
 
 
 def correlate(x: Array, w: Array, shape: Sequence[int], stride: Sequence[int],
               dilation: Sequence[int], groups: int, padding: Zeros = ()) -> Array:
-    """y[n, o, t] = sum over c, k of w[o, c, k] · x[n, c, stride·t + dilation·k - before].
+    """y[n, o, t] = sum over c, k of w[o, c, k] · x[n, c, p].
 
     Examples:
         >>> x, w = np.array([[[0.0, 1, 3, 2, 4]]]), np.array([[[1.0, 2]]])
         >>> correlate(x, w, (1, 1, 2), stride=[2], dilation=[1], groups=1)
         array([[[2., 7.]]])
     """
-    slide = Slide(w.shape[2:], stride, dilation, groups, padding)
-    x, rows = np.ascontiguousarray(x), _rows(w, groups)
-    if prod(shape) * rows.shape[2] <= threads.SMALL:
-        small: Array = rows @ _columns(slide.windows(padded(x, padding), shape[2:]))
+    slide, x = Slide(w.shape[2:], stride, dilation, groups, padding), np.ascontiguousarray(x)
+    if prod(shape) * prod(w.shape[1:]) <= threads.SMALL:
+        small: Array = _rows(w, groups) @ _columns(slide.windows(padded(x, padding), shape[2:]))
         return small.reshape(shape)
     y = np.empty(shape, x.dtype)
     outputs = _by_group(y, groups)
     if multiplies_first(bordered(x.shape, padding), w.shape, shape, stride, dilation, groups):
         _add_products(slide, x, w, outputs)
         return y
+    rows = _rows(w, groups)
 
     def work(pieces: Iterable[Piece]) -> None:
         for n, *t in pieces:
@@ -58,7 +61,7 @@ def correlate(x: Array, w: Array, shape: Sequence[int], stride: Sequence[int],
             windows = slide.windows(slide.patch(x, n, *t), y_.shape[3:])
             np.matmul(rows, _columns(windows), out=_flat(y_))
 
-    threads.share(work, _pieces(y, rows.shape), _is_short(y, rows.shape))
+    threads.share(work, _pieces(y, rows.shape), _alone(y, rows.shape))
     return y
 
 
@@ -66,9 +69,11 @@ def multiplies_first(x: Sequence[int], w: Sequence[int], y: Sequence[int], strid
                      dilation: Sequence[int], groups: int) -> bool:
     """Tell whether the products come first, for arrays of these shapes, x with its border."""
     outputs, channels, pixels, positions = w[0] // groups, w[1], prod(x[2:]), prod(y[2:])
-    again = 8 * w[0] * prod(w[2:]) * dilation[0] * (w[2] - 1) * prod(x[3:])  # bytes, in each piece
-    return max(stride) == 1 and again <= PIECE and channels * positions > outputs * (
-        _ADDED * pixels + _MULTIPLIED * channels * (pixels - positions))
+    over = (d * (k - 1) * prod(x[3 + i :]) for i, (d, k) in enumerate(
+        zip(dilation, w[2:], strict=True)))  # pixels that a piece shares with the next
+    return max(stride) == 1 < prod(w[2:]) and 8 * w[0] * prod(w[2:]) * max(over) <= PIECE and (
+        channels * positions > outputs * (
+            _ADDED * pixels + _MULTIPLIED * channels * (pixels - positions)))
 
 
 def _add_products(slide: Slide, x: Array, w: Array, y: Array) -> None:
@@ -83,13 +88,15 @@ def _add_products(slide: Slide, x: Array, w: Array, y: Array) -> None:
             products = rows @ patch.reshape(len(patch), groups, w.shape[1], -1)
             products = products.reshape(*y_.shape[:3], *slide.taps, *patch.shape[2:])
             y_[...] = slide.added_up(products, y_.shape[3:])
+            del patch, products  # before the next ones are made
 
-    threads.share(work, _pieces(y[:, 0], rows.shape, 2), _is_short(y[:, 0], rows.shape))
+    # in larger pieces, because what two of them share is multiplied in both
+    threads.share(work, _pieces(y[:, 0], rows.shape, 2), _alone(y[:, 0], rows.shape))
 
 
 def weight_gradient(x: Array, g: Array, shape: Sequence[int], stride: Sequence[int],
                     dilation: Sequence[int], groups: int, padding: Zeros = ()) -> Array:
-    """grad_w[o, c, k] = sum over n, t of g[n, o, t] · x[n, c, stride·t + dilation·k - before].
+    """grad_w[o, c, k] = sum over n, t of g[n, o, t] · x[n, c, p].
 
     Examples:
         >>> x, g = np.array([[[0.0, 1, 3, 2, 4]]]), np.array([[[2.0, 7]]])
@@ -111,13 +118,13 @@ def weight_gradient(x: Array, g: Array, shape: Sequence[int], stride: Sequence[i
             total = total + _summed(_columns(windows) @ _flat(g_).swapaxes(2, 3))
         return total
 
-    total: Array = sum(threads.share(work, _pieces(g, rows), _is_short(g, rows)))
+    total: Array = sum(threads.share(work, _pieces(g, rows), _alone(g, rows)))
     return np.ascontiguousarray(total.swapaxes(1, 2)).reshape(shape)
 
 
 def input_gradient(g: Array, w: Array, shape: Sequence[int], stride: Sequence[int],
                    dilation: Sequence[int], groups: int, padding: Zeros = ()) -> Array:
-    """grad_x[n, c, p] = sum over o, t, k of w[o, c, k] · g[n, o, t], p as in `correlate`.
+    """grad_x[n, c, p] = sum over o, t, k that meet p of w[o, c, k] · g[n, o, t].
 
     The flipped weights over the windows of a bordered cotangent; or stamps, for a stride.
 
@@ -126,58 +133,73 @@ def input_gradient(g: Array, w: Array, shape: Sequence[int], stride: Sequence[in
         >>> input_gradient(g, w, (1, 1, 5), stride=[2], dilation=[1], groups=1)
         array([[[ 2.,  4.,  7., 14.,  0.]]])
     """
-    if max(stride) > 1:
-        grad_x = _stamped(g, w, bordered(shape, padding), stride, dilation, groups)
-        return cropped(grad_x, padding)
     padding = padding or [(0, 0)] * len(stride)
+    if max(stride) > 1:
+        return _stamped(g, w, shape, stride, dilation, groups, padding)
     zeros = [(d * (k - 1) - before, n - t + before) for d, k, n, t, (before, _) in zip(
         dilation, w.shape[2:], shape[2:], g.shape[2:], padding, strict=True)]
-    if min(map(min, zeros)) < 0:  # a border wider than the windows reach, where all of g is outside
+    if min(map(min, zeros)) < 0:  # outputs that saw the border alone have no pixel to blame
         g = cropped(g, [(max(0, -before), max(0, -after)) for before, after in zeros])
         zeros = [(max(0, before), max(0, after)) for before, after in zeros]
     return correlate(g, _flipped(w, groups), shape, stride, dilation, groups, zeros)
 
 
 def _stamped(g: Array, w: Array, shape: Sequence[int], stride: Sequence[int],
-             dilation: Sequence[int], groups: int) -> Array:
-    """Multiply weights and cotangents to columns, and add each tap's to the pixels it came from."""
+             dilation: Sequence[int], groups: int, padding: Zeros) -> Array:
+    """Multiply weights and cotangents, and add each tap's products to the pixels it lay on."""
     grad_x, rows = np.zeros(shape, g.dtype), _rows(w, groups)
-    windows = Slide(w.shape[2:], stride, dilation, groups, ()).windows(grad_x, g.shape[2:])
     cotangents = _by_group(g, groups)
+    pixels = grad_x.reshape(shape[0], groups, w.shape[1], *shape[2:])
 
     def work(images: Iterable[list[Piece]]) -> None:
         for n, *t in (piece for image in images for piece in image):
-            products = rows.swapaxes(1, 2) @ _flat(cotangents[n, :, :, *t])
-            columns = products.reshape(windows[n, ..., *t].shape)
-            for k in np.ndindex(*w.shape[2:]):
-                pixels = windows[n, :, :, *k, *t]
-                pixels += columns[:, :, :, *k]
-            del products, columns  # before the next ones are made
+            g_ = cotangents[n, :, :, *t]
+            products = rows.swapaxes(1, 2) @ _flat(g_)
+            stamps = products.reshape(*g_.shape[:2], *w.shape[1:], *g_.shape[3:])
+            places = [[_inside(part, size, s, d * k - before) for k in range(taps)]
+                      for part, size, taps, s, d, (before, _) in zip(
+                          t, shape[2:], w.shape[2:], stride, dilation, padding, strict=True)]
+            for k, place in zip(np.ndindex(*w.shape[2:]), product(*places), strict=True):
+                where, put = zip(*place, strict=True)
+                stamped = pixels[n, :, :, *where]
+                stamped += stamps[:, :, :, *k, *put]
+            del products, stamps  # before the next ones are made
 
     images: dict[int, list[Piece]] = {}  # two threads must not add to one image
     for piece in _pieces(g, rows.shape, 2):  # few additions at once hold each other up less
         images.setdefault(piece[0].start, []).append(piece)
-    threads.share(work, list(images.values()), _is_short(g, rows.shape))
+    threads.share(work, list(images.values()), _alone(g, rows.shape))
     return grad_x
 
 
-def _is_short(y: Array, rows: Sequence[int]) -> bool:
-    """Tell whether a thread has done it all before another is awake."""
-    groups, outputs, inputs = rows
-    positions = len(y) * prod(y.shape[2:]) * groups
-    return positions * (outputs + inputs + outputs * inputs // 8) < SHORT
+def _inside(t: slice, size: int, stride: int, shift: int) -> tuple[slice, slice]:
+    """The pixels stride·t + shift that there are, and which of the part of t those are."""
+    first = max(t.start, -(shift // stride))
+    last = max(first, min(t.stop, (size - 1 - shift) // stride + 1))
+    start = stride * first + shift
+    return (slice(start, start + stride * (last - first), stride),
+            slice(first - t.start, last - t.start))
+
+
+def _alone(y: Array, rows: Sequence[int]) -> bool:
+    return is_short(len(y) * prod(y.shape[2:]) * rows[0], rows[1], rows[2])
+
+
+def is_short(columns: int, outputs: int, inputs: int) -> bool:
+    """Tell whether it is for a thread alone to multiply so many columns of `inputs` numbers."""
+    return columns * (outputs + inputs + outputs * inputs // 8) < SHORT
 
 
 def _columns(windows: Array) -> Array:
     """`(N, groups, C·K, T)`, a copy unless each window is one pixel."""
     batch, groups, *sizes = windows.shape
-    taps = len(sizes) // 2 + 1
-    return windows.reshape(batch, groups, prod(sizes[:taps]), prod(sizes[taps:]))
+    end = len(sizes) // 2 + 1
+    return windows.reshape(batch, groups, prod(sizes[:end]), prod(sizes[end:]))
 
 
 def _summed(products: Array) -> Array:
-    """Over the samples."""
-    total: Array = products[0] if len(products) == 1 else products.sum(0)
+    """The sum over the samples."""
+    total: Array = products[0] if len(products) == 1 else products.sum(0, dtype=products.dtype)
     return total
 
 

@@ -30,8 +30,8 @@ def cores() -> int:
 SMALL = 1 << 18
 #: Hands for each thread.
 _HANDS = 4
-#: The C library of Linux, which learns from this, learns up to so many bytes.
-_KEPT = 31 << 20
+#: glibc keeps freed blocks up to the size of the largest that it saw freed, and at most 32 MiB.
+_FREED = 31 << 20
 #: How many threads an engine uses: a function. Under PyTorch it is `torch.get_num_threads`.
 count: Callable[[], int] = cores
 
@@ -40,7 +40,7 @@ def share(work: Callable[[Iterable[Piece]], Result], pieces: Sequence[Piece],
           alone: bool = False) -> list[Result]:
     """Deal the pieces into hands, which the threads take; what `work` makes of each, in order.
 
-    If `alone`, the caller's thread does it all: to wake another takes a tenth of a millisecond.
+    If `alone`, the caller's thread does it all: to wake another takes some tenths of a millisecond.
 
     There are more hands than threads, so that one which comes late, because its core was busy,
     leaves more of them to the others. What is in a hand depends on the numbers of pieces and
@@ -154,7 +154,7 @@ def _warm(hands: int) -> None:
     And let the C library keep some of the memory that is freed. It gives all but the least back,
     and the next call pays for new pages, until it has seen that a large array was freed.
     """
-    np.empty(_KEPT, np.int8)
+    np.empty(_FREED, np.int8)
     together = Barrier(hands)
 
     def multiply() -> None:

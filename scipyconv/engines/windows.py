@@ -1,4 +1,4 @@
-"""The windows of an input, as views of it: no pixel is copied, but to put zeros around it."""
+"""Shifted views: the windows of an input, and the products that belong to the same output."""
 
 from collections.abc import Sequence
 from operator import mul
@@ -35,20 +35,22 @@ class Slide(NamedTuple):
 
     def patch(self, x: Array, n: slice, *t: slice) -> Array:
         """`(N, groups·C, P...)`: the pixels under some windows, and the zeros among them."""
-        source, target, shape = [], [], []
+        source, target, shape = list[slice](), list[slice](), list[int]()
         for i, part in enumerate(t):
             reach = self.dilation[i] * (self.taps[i] - 1) + 1
             size = self.stride[i] * (part.stop - part.start - 1) + reach
             first = self.stride[i] * part.start - (self.padding[i][0] if self.padding else 0)
-            low, high = max(first, 0), min(first + size, x.shape[2 + i])
-            source.append(slice(low, max(low, high)))
-            target.append(slice(low - first, max(low, high) - first))
+            low = min(max(first, 0), x.shape[2 + i])
+            high = max(min(first + size, x.shape[2 + i]), low)
+            before = min(max(-first, 0), size)
+            source.append(slice(low, high))
+            target.append(slice(before, before + high - low))
             shape.append(size)
         pixels = x[n, :, *source]
         if pixels.shape[2:] == (*shape,):
             return pixels
         patch = np.zeros((*pixels.shape[:2], *shape), x.dtype)
-        patch[:, :, *target] = pixels
+        patch[:, :, *target] = pixels  # one call; `padded` takes more, and threads wait in each
         return patch
 
     def windows(self, patch: Array, outputs: Sequence[int]) -> Array:
@@ -61,7 +63,8 @@ class Slide(NamedTuple):
     def added_up(self, products: Array, outputs: Sequence[int]) -> Array:
         """`(N, groups, O, T...)`: the sum over k of products[n, group, o, k, t + dilation·k].
 
-        For a stride of 1. The rows are added up as one, with the gaps between them.
+        For a stride of 1. One long run for each tap is added faster than many short rows; the sums
+        in the gaps between the rows are left out.
         """
         end = 3 + len(self.taps)
         first, apart, pixels = (products.strides[:3], products.strides[3:end],
@@ -70,7 +73,7 @@ class Slide(NamedTuple):
         long = 1 + sum((t - 1) * p for t, p in zip(outputs, pixels, strict=True)) // pixels[-1]
         sums = np.add.reduce(
             _view(products, (*products.shape[:end], long), (*first, *taps, pixels[-1])),
-            tuple(range(3, end)))
+            tuple(range(3, end)), dtype=products.dtype)
         return _view(sums, (*sums.shape[:3], *outputs), (*sums.strides[:3], *pixels))
 
 
