@@ -68,8 +68,8 @@ def choose(x: Sizes, w: Sizes, y: Sizes, stride: Sizes, dilation: Sizes, groups:
     phases = prod(stride) * prod(dilation)
     costs = {
         "direct": len(maps) * (100_000 + 40_000 * phases * groups * o + 9 * products),
-        "matmul": wide * sum(
-            _matmul(role, x, w, y, stride, dilation, groups, whole) for role in maps),
+        "matmul": sum(
+            _matmul(role, x, w, y, stride, dilation, groups, whole, wide) for role in maps),
         "fft": inf,
     }
     if products and kind[0] in "fc":
@@ -80,7 +80,7 @@ def choose(x: Sizes, w: Sizes, y: Sizes, stride: Sizes, dilation: Sizes, groups:
 
 
 def _matmul(role: str, x: Sizes, w: Sizes, y: Sizes, stride: Sizes, dilation: Sizes,
-            groups: int, whole: Sizes) -> float:
+            groups: int, whole: Sizes, wide: int) -> float:
     """Nanoseconds: products, more of them where a matrix has few rows, and what moves numbers."""
     taps, stamped = prod(w[2:]), role == "x" and max(stride) > 1
     if role == "x" and not stamped:  # the flipped weights slide over as many places as x has
@@ -96,4 +96,5 @@ def _matmul(role: str, x: Sizes, w: Sizes, y: Sizes, stride: Sizes, dilation: Si
         outputs, inputs = outputs * taps, w[1]
         products, moved = places * outputs * inputs, 0.7 * places * outputs
     waking = 0 if matmul.is_short(columns, outputs, inputs) else 180_000
-    return 100_000 + waking + products * (0.03 + 0.45 / min(outputs, 64)) + moved
+    multiplied = products * (0.03 + 0.45 / min(outputs, 64))
+    return 100_000 + waking + wide * (multiplied + moved)
