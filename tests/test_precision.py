@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from scipyconv.engines import matmul
 from scipyconv.engines.choice import ENGINES
 
 SHAPES = {"x": (2, 8, 30, 28), "w": (8, 8, 5, 4), "y": (2, 8, 26, 25)}
@@ -61,6 +62,18 @@ def test_error_by_dtype(method, dtype):
         most = BOUNDS[method if single else "matmul" if method == "direct" else method]
         assert largest <= most[0]
         assert typical <= most[1]
+
+
+@pytest.mark.skipif(np.finfo(np.longdouble).eps > 1e-18, reason="there is nothing wider")
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.__name__)
+def test_products_first_err_as_little(dtype, monkeypatch):
+    monkeypatch.setattr(matmul, "multiplies_first", lambda *_: True)
+    for out in "yx":
+        largest, typical = errors("matmul", out, dtype)
+        print(f"first   {np.dtype(dtype).name:11} {out}  largest {largest:5.2f} eps, "
+              f"typical {typical:5.2f} eps")
+        assert largest <= BOUNDS["matmul"][0]
+        assert typical <= BOUNDS["matmul"][1]
 
 
 @pytest.mark.parametrize("dtype", DTYPES[:2], ids=lambda dtype: dtype.__name__)
