@@ -144,9 +144,14 @@ def apply_plain(call: Call, a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor
     method = call.method_for(maps, a, b)
     if len(maps) > 1 or (bias is not None and bias.requires_grad and torch.is_grad_enabled()):
         return _apply_short(call, method, a, b, bias)
+    return _computed(call, method, a, b, bias)
+
+
+def _computed(call: Call, method: str, a: Tensor, b: Tensor, bias: Tensor | None,
+              spectra: dict[str, Array] | None = None) -> Tensor:
     with _quietly():
-        return _with_bias(
-            _run(call.out, _as_numpy(a), _as_numpy(b), call.geometry, call.size, method), bias)
+        return _with_bias(_run(call.out, _as_numpy(a), _as_numpy(b), call.geometry, call.size,
+                               method, spectra), bias)
 
 
 def maps_for(out: str, a: Tensor, b: Tensor) -> str:
@@ -164,9 +169,7 @@ class _Short(_SingleLevelFunction):
     def forward(ctx: Any, call: Call, method: str, a: Tensor, b: Tensor,
                 bias: Tensor | None) -> Tensor:
         spectra: dict[str, Array] = {}
-        with _quietly():
-            result = _with_bias(_run(call.out, _as_numpy(a), _as_numpy(b), call.geometry, call.size,
-                                     method, spectra), bias)
+        result = _computed(call, method, a, b, bias, spectra)
         if spectra and (a.is_complex() or sum(s.nbytes for s in spectra.values()) > KEPT):
             spectra = {}  # complex operands are conjugated in the backward
         ctx.call, ctx.method, ctx.kept = call, method, tuple(spectra)

@@ -216,20 +216,20 @@ def _peak(run: Callable[[], None]) -> tuple[int | None, float]:
 
 def _taken(run: Callable[[], None]) -> tuple[int | None, float]:
     status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
-    told = status.exists() and os.access(reset, os.W_OK)
+    trim: Any = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    told = bool(trim) and status.exists() and os.access(reset, os.W_OK)  # glibc on Linux
 
     def read(name: str) -> int:
         line = next(x for x in status.read_text().splitlines() if x.startswith(name))
         return int(line.split()[1]) * 1024
 
-    if told and trim:  # glibc on Linux
+    if told:
         gc.collect()
         trim(0)  # or what was freed and kept would not count again
         reset.write_text("5")  # forget the highest so far
         before = read("VmRSS")
     [took] = _times(run, 0.0)
-    return (read("VmHWM") - before if told and trim else None), took
+    return (read("VmHWM") - before if told else None), took
 
 
 @contextmanager

@@ -60,7 +60,7 @@ def _seeded_and_on_one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@pytest.fixture(params=["direct", "matmul", "fft"])
+@pytest.fixture(params=ENGINES)
 def engine(request: pytest.FixtureRequest) -> Iterator[str]:
     """Each engine in turn, for every convolution of the test that names none."""
     with scipyconv.use_method(request.param):

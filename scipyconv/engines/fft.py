@@ -178,11 +178,14 @@ class Plan(NamedTuple):
         """What every transform of a role is told."""
         return {"s": self.tile, "axes": self.along(role), "workers": threads.count()}
 
+    def border(self, role: str, padding: Zeros) -> Zeros:
+        """The zeros around a role's array: x alone may have any."""
+        return (role == "x" and padding) or [(0, 0)] * len(self.tile)
+
     def transform(self, role: str, array: Array, padding: Zeros) -> Array:
         """The spectrum of x, and its conjugate for w and y: what the conjugate has for spectrum."""
-        border = (role == "x" and padding) or [(0, 0)] * len(self.tile)
         whole = [(before, max(after, size - before - n)) for (before, after), size, n in zip(
-            border, self.extent(role), array.shape[2:], strict=True)]
+            self.border(role, padding), self.extent(role), array.shape[2:], strict=True)]
         view = self.view(role, padded(array, whole))  # so that the last tile is whole
         points = np.empty(view.shape, view.dtype)
         _in_threads(np.copyto, points, view)
@@ -210,7 +213,7 @@ class Plan(NamedTuple):
             operands = spectra["y"].swapaxes(-1, -2), spectra["x"]
         self._multiply(*operands, self.matrices(out, spectrum))
         points = self._back(out, spectrum)
-        border = (out == "x" and padding) or [(0, 0)] * len(self.tile)
+        border = self.border(out, padding)
         reach = map(max, self.extent(out), bordered(shape[2:], border))
         result = np.zeros([*shape[:2], *reach], dtype)
         view = self.view(out, result)

@@ -10,7 +10,7 @@ multiplied by every tap, which takes no copy for each tap, and then the products
 added.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import product
 from math import prod
 from typing import Any
@@ -61,7 +61,7 @@ def correlate(x: Array, w: Array, shape: Sequence[int], stride: Sequence[int],
             windows = slide.windows(slide.patch(x, n, *t), y_.shape[3:])
             np.matmul(rows, _columns(windows), out=_flat(y_))
 
-    threads.share(work, _pieces(y, rows.shape), _alone(y, rows.shape))
+    _share(work, y, rows.shape)
     return y
 
 
@@ -91,7 +91,7 @@ def _add_products(slide: Slide, x: Array, w: Array, y: Array) -> None:
             del patch, products  # before the next ones are made
 
     # in larger pieces, because what two of them share is multiplied in both
-    threads.share(work, _pieces(y[:, 0], rows.shape, 2), _alone(y[:, 0], rows.shape))
+    _share(work, y[:, 0], rows.shape, 2)
 
 
 def weight_gradient(x: Array, g: Array, shape: Sequence[int], stride: Sequence[int],
@@ -118,7 +118,7 @@ def weight_gradient(x: Array, g: Array, shape: Sequence[int], stride: Sequence[i
             total = total + _summed(_columns(windows) @ _flat(g_).swapaxes(2, 3))
         return total
 
-    total: Array = sum(threads.share(work, _pieces(g, rows), _alone(g, rows)))
+    total: Array = sum(_share(work, g, rows))
     return np.ascontiguousarray(total.swapaxes(1, 2)).reshape(shape)
 
 
@@ -179,6 +179,12 @@ def _inside(t: slice, size: int, stride: int, shift: int) -> tuple[slice, slice]
     start = stride * first + shift
     return (slice(start, start + stride * (last - first), stride),
             slice(first - t.start, last - t.start))
+
+
+def _share(work: Callable[[Iterable[Piece]], Any], y: Array, rows: Sequence[int],
+           times: int = 1) -> list[Any]:
+    """Deal the pieces of y to the threads, or to this one alone if there is little to do."""
+    return threads.share(work, _pieces(y, rows, times), _alone(y, rows))
 
 
 def _alone(y: Array, rows: Sequence[int]) -> bool:
