@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn.modules.lazy import LazyModuleMixin
 
-from scipyconv import functional, geometry
-from scipyconv.arguments import check_types
+from scipyconv import arguments, functional
+from scipyconv.arguments import Padding
 from scipyconv.functional import Integers
-from scipyconv.geometry import Padding
-from scipyconv.padding import MODES
+from scipyconv.method import check_method
+from scipyconv.modes import check_mode
 
 __all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d",
            "LazyConv1d", "LazyConv2d", "LazyConv3d", "LazyConvTranspose1d", "LazyConvTranspose2d",
@@ -38,14 +38,11 @@ class _Layer(torch.nn.Module):
     weight: Any
     bias: Any
 
-    def _check(self, padding_mode: Any, method: Any, *numbers: Any) -> None:
-        geometry.check_layer(self.dims, *numbers, lazy=isinstance(self, LazyModuleMixin))
-        if padding_mode not in MODES:
-            raise ValueError(
-                f"padding_mode must be one of {', '.join(map(repr, MODES))}: it is "
-                f"{padding_mode!r}; pass padding_mode='zeros', say"
-            )
-        functional.check_method(method)
+    def _check(self, padding_mode: Any, method: Any, dtype: Any, *numbers: Any) -> None:
+        arguments.check_layer(self.dims, *numbers, lazy=isinstance(self, LazyModuleMixin))
+        check_mode(padding_mode)
+        check_method(method)
+        arguments.check_parameter_dtype(dtype)
 
     def extra_repr(self) -> str:
         """Show the constructor's arguments, as torch does, and the engine if it was chosen."""
@@ -59,13 +56,13 @@ class _Conv(_Layer):
                  groups: int = 1, bias: bool = True, padding_mode: str = "zeros",
                  device: Any = None, dtype: Any = None, *, method: str = "auto") -> None:
         if not isinstance(self, LazyModuleMixin):  # which has checked, and has no channels yet
-            self._check(padding_mode, method, in_channels, out_channels, kernel_size, stride,
+            self._check(padding_mode, method, dtype, in_channels, out_channels, kernel_size, stride,
                         padding, dilation, groups, 0)
         if not isinstance(padding, str):
             padding = _as_torch(padding, self.dims)
         # torch refuses "same" with a stride, so it hears of it only afterwards
         strided = padding == "same" and any(
-            s != 1 for s in geometry.integers("stride", stride, self.dims, 1))
+            s != 1 for s in arguments.integers("stride", stride, self.dims, 1))
         super().__init__(in_channels, out_channels, kernel_size, stride,
                          "valid" if strided else padding, dilation, groups, bias, padding_mode,
                          device, dtype)
@@ -89,7 +86,7 @@ class _ConvTranspose(_Layer):
                  padding_mode: str = "zeros", device: Any = None, dtype: Any = None, *,
                  method: str = "auto") -> None:
         if not isinstance(self, LazyModuleMixin):
-            self._check(padding_mode, method, in_channels, out_channels, kernel_size, stride,
+            self._check(padding_mode, method, dtype, in_channels, out_channels, kernel_size, stride,
                         padding, dilation, groups, output_padding)
         super().__init__(in_channels, out_channels, kernel_size, stride,
                          _as_torch(padding, self.dims), output_padding, groups, bias, dilation,
@@ -103,23 +100,17 @@ class _ConvTranspose(_Layer):
         See `scipyconv.functional.conv_transpose2d` for shapes and errors. An `output_size` that
         the stride cannot reach is a ValueError.
         """
-        added = self.output_padding
-        if output_size is not None:
-            check_types({"input": input})
-            geometry.check_dimensions(self.dims, input.shape, self.weight.shape, "")
-            added = geometry.output_padding(
-                self.dims, input.shape, output_size, self.kernel_size, self.stride,
-                geometry.pairs(self.padding, self.dims), self.dilation)
         return functional.transpose(self.dims, input, self.weight, self.bias, self.stride,
-                                    self.padding, added, self.groups, self.dilation, self.method,
-                                    self.padding_mode)
+                                    self.padding, self.output_padding, self.groups,
+                                    self.dilation, self.method, self.padding_mode,
+                                    output_size)
 
 
 def _as_torch(padding: Any, dims: int) -> Any:
     """Return one number for each dimension where before and after are the same, as torch has it."""
     if isinstance(padding, Iterable) and not isinstance(padding, str):
         padding = tuple(padding)
-    pairs = geometry.pairs(padding, dims, ValueError)
+    pairs = arguments.pairs(padding, dims, ValueError)
     return tuple(b for b, _ in pairs) if all(b == a for b, a in pairs) else pairs
 
 
@@ -250,24 +241,31 @@ class ConvTranspose3d(_ConvTranspose, torch.nn.ConvTranspose3d):
     dims = 3
 
 
-class _LazyConv(_Layer):
+class _Lazy(_Layer):
+    def initialize_parameters(self, input: Any, *args: Any, **kwargs: Any) -> None:
+        """Check the first input, from which torch then reads the channels."""
+        arguments.check_first_input(self.dims, input, self.groups)
+        super().initialize_parameters(input, *args, **kwargs)  # type: ignore[misc]
+
+
+class _LazyConv(_Lazy):
     def __init__(self, out_channels: int, kernel_size: Integers, stride: Integers = 1,
                  padding: str | Padding = 0, dilation: Integers = 1, groups: int = 1,
                  bias: bool = True, padding_mode: str = "zeros", device: Any = None,
                  dtype: Any = None, *, method: str = "auto") -> None:
-        self._check(padding_mode, method, groups, out_channels, kernel_size, stride, padding,
+        self._check(padding_mode, method, dtype, groups, out_channels, kernel_size, stride, padding,
                     dilation, groups, 0)
         super().__init__(out_channels, kernel_size, stride, padding, dilation, groups, bias,
                          padding_mode, device, dtype)
         self.method = method
 
 
-class _LazyConvTranspose(_Layer):
+class _LazyConvTranspose(_Lazy):
     def __init__(self, out_channels: int, kernel_size: Integers, stride: Integers = 1,
                  padding: Padding = 0, output_padding: Integers = 0, groups: int = 1,
                  bias: bool = True, dilation: Integers = 1, padding_mode: str = "zeros",
                  device: Any = None, dtype: Any = None, *, method: str = "auto") -> None:
-        self._check(padding_mode, method, groups, out_channels, kernel_size, stride, padding,
+        self._check(padding_mode, method, dtype, groups, out_channels, kernel_size, stride, padding,
                     dilation, groups, output_padding)
         super().__init__(out_channels, kernel_size, stride, padding, output_padding, groups, bias,
                          dilation, padding_mode, device, dtype)

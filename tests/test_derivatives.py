@@ -21,7 +21,6 @@ from torch.func import (
     vmap,
 )
 
-import scipyconv.autograd
 import scipyconv.functional
 import scipyconv.nn
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 from scipy.signal import correlate2d
 
-from scipyconv import single_channel
+from scipyconv.textbook import single_channel
 from scipyconv.__main__ import main
 
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-import scipyconv.autograd
 from scipyconv.engines import matmul, threads
 from scipyconv.functional import conv2d
 

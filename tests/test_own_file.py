@@ -4,7 +4,7 @@ import re
 
 from scipyconv_site import pages
 
-NAME = "scipyconv/single_channel.py"
+NAME = "scipyconv/textbook/single_channel.py"
 PAGE = (pages.DOCS / "learn/08-telling-pytorch.md").read_text("utf-8")
 SOURCE = (pages.ROOT / NAME).read_text("utf-8")
 

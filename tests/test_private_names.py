@@ -1,4 +1,4 @@
-"""The private names of PyTorch that `scipyconv/autograd.py` stands on, and what each is for.
+"""The private names of PyTorch that `scipyconv/internals.py` needs, and what each is for.
 
 When a new PyTorch changes one, a test here says which; when one is no longer needed, too.
 """
@@ -11,20 +11,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch._functorch.utils import enable_single_level_autograd_function
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import Function, forward_ad
-from torch.autograd.function import _SingleLevelFunction
 from torch.func import grad, jvp
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import scipyconv.autograd
 import scipyconv.functional
+from scipyconv import internals, operator, short_way
 
-NAMES = {"_functorch", "_SingleLevelFunction", "_set_fwd_grad_enabled", "_current_level",
-         "_AutoDispatchBelowAutograd", "_C", "_is_tracing", "_len_torch_dispatch_stack",
-         "_dispatch_tls_is_dispatch_key_included", "_parse_dispatch_key"}
+NAMES = {
+    "_AutoDispatchBelowAutograd", "_C", "_current_level",
+    "_dispatch_tls_is_dispatch_key_included", "_functorch", "_is_tracing",
+    "_len_torch_dispatch_stack", "_parse_dispatch_key", "_profiler_enabled",
+    "_set_fwd_grad_enabled",
+}
 
 
 def private_names_of_torch(path):
@@ -47,65 +48,59 @@ def private_names_of_torch(path):
 
 
 def test_these_are_all():
-    assert private_names_of_torch(scipyconv.autograd.__file__) == NAMES
+    assert private_names_of_torch(internals.__file__) == NAMES
 
 
 def test_no_other_module_uses_one():
-    """But the textbook layer, which stands alone, has the switch of forward mode as well."""
-    package = Path(scipyconv.autograd.__file__).parent
-    modules = {path for path in package.rglob("*.py") if path.name != "autograd.py"}
-    assert len(modules) > 8
+    """But the textbook layer, which a page shows whole, has the switch of forward mode."""
+    package = Path(internals.__file__).parent
+    modules = {path for path in package.rglob("*.py") if path.name != "internals.py"}
     found = {path.name: private_names_of_torch(path) for path in modules}
     assert found.pop("single_channel.py") == {"_set_fwd_grad_enabled"}
     assert not any(found.values()), found
 
 
-def doubling():
-    """A Function of one level, doubling; and a call of it, as a dispatcher's kernel makes it."""
+class Double(Function):
+    @staticmethod
+    def forward(x):
+        return 2 * x
 
-    class Double(_SingleLevelFunction):
-        @staticmethod
-        def forward(x):
-            return 2 * x
+    @staticmethod
+    def setup_context(ctx, inputs, output): ...
 
-        @staticmethod
-        def setup_context(ctx, inputs, output): ...
-
-        @staticmethod
-        def backward(ctx, g):
-            return 2 * g
-
-    return Double
+    @staticmethod
+    def backward(ctx, g):
+        return 2 * g
 
 
-def test_a_function_of_one_level():
-    """_SingleLevelFunction: what Function.apply applies below torch.func's levels.
-
-    Function.apply itself would hand the whole stack of transforms to one call; inside a kernel the
-    dispatcher has already picked the level.
-    """
-    assert issubclass(Function, _SingleLevelFunction)
-    assert "apply" not in vars(_SingleLevelFunction)
+def test_the_part_of_apply_that_records_one_level():
+    """single_level_apply: what Function.apply calls below torch.func's levels."""
     x = torch.randn(3, requires_grad=True)
     g = torch.randn(3)
-    (gradient,) = torch.autograd.grad(doubling().apply(x), x, g)
+    (gradient,) = torch.autograd.grad(internals.single_level_apply(Double)(x), x, g)
     assert torch.equal(gradient, 2 * g)
-    for hook in ("forward", "setup_context", "backward", "jvp"):
-        assert callable(getattr(_SingleLevelFunction, hook))
 
 
 def test_a_function_of_one_level_must_be_let_through():
     """enable_single_level_autograd_function: inside torch.func, apply raises without it."""
-    function = doubling().apply
+    function = internals.single_level_apply(Double)
 
     def let_through(x):
-        with enable_single_level_autograd_function():
+        with internals.single_level():
             return function(x)
 
     x = torch.tensor(3.0)
     with pytest.raises(RuntimeError, match="functorch"):
         grad(function)(x)
     assert grad(let_through)(x) == 2
+
+
+def test_a_profiler_is_noticed():
+    """_profiler_enabled: a name for the profiler costs nothing where there is none."""
+    assert not internals.is_profiled()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]):
+        assert internals.is_profiled()
+    assert not internals.is_profiled()
 
 
 def test_the_switch_of_forward_mode():
@@ -258,9 +253,9 @@ def test_mixed_orders_need_both_enablers(enabler, monkeypatch, operands):
         with torch.enable_grad() if enabler == "forward mode" else AsItIs(), \
                 forward_ad._set_fwd_grad_enabled(True) if enabler == "reverse mode" else AsItIs(), \
                 torch._C._AutoDispatchBelowAutograd():
-            return scipyconv.autograd._contract(*args)
+            return operator._contract(*args)
 
-    monkeypatch.setattr(scipyconv.autograd._Contract, "forward", staticmethod(forward))
+    monkeypatch.setattr(operator.Contraction, "forward", staticmethod(forward))
     found = mixed_orders(*operands)
     assert any(not torch.allclose(found[modes], expected[modes]) for modes in expected)
 
@@ -273,10 +268,10 @@ def test_the_older_vmap_is_noticed():
     conv2d = scipyconv.functional.conv2d
     x, w = torch.randn(1, 1, 3, 4, requires_grad=True), torch.randn(1, 1, 2, 3)
     y, seen = conv2d(x, w), []
-    y.register_hook(lambda g: seen.append(scipyconv.autograd.is_plain(g)))
+    y.register_hook(lambda g: seen.append(short_way.is_plain(g)))
     g = torch.randn(3, *y.shape)
     found, = torch.autograd.grad(y, x, g, is_grads_batched=True, retain_graph=True)
     assert seen == [False]
     for one, cotangent in zip(found, g, strict=True):
         torch.testing.assert_close(one, torch.autograd.grad(y, x, cotangent, retain_graph=True)[0])
-    assert scipyconv.autograd.is_plain(x)
+    assert short_way.is_plain(x)

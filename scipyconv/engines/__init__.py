@@ -1,10 +1,14 @@
-"""The arithmetic: NumPy arrays in, NumPy arrays out. An engine is a module of three functions.
+"""The arithmetic: NumPy arrays in, NumPy arrays out. An engine is a module.
 
-T(x, w, g) is the sum over n, o, c, t and k of g[n, o, t] · w[o, c, k] · x[n, c, p], with
-p = stride·t + dilation·k - before. `correlate`, `input_gradient` and `weight_gradient` take two of
-x, w and g and return what T multiplies the third by. Arrays are x `(N, groups·C, P...)`, w
-`(groups·O, C, K...)`, and y and g `(N, groups·O, T...)`, with any number of spatial dimensions, any
-strides in memory, real or complex of one dtype. Nothing is conjugated. `padding` is (before, after)
-for each spatial dimension, the zeros that x is thought to have around it; `()` is none. `shape` is
-the result's, which the operands alone do not determine. No engine imports torch.
+T(x, w, y) is the trilinear form of `scipyconv.geometry`. An engine takes two of its
+arguments and returns what T multiplies the third by:
+
+- `correlate(x, w, geometry)` returns y,
+- `input_gradient(w, y, geometry)` returns the gradient of x,
+- `weight_gradient(x, y, geometry)` returns the gradient of w,
+
+and `cost(geometry, maps, dtype)` estimates what some of these take, in seconds. The
+arrays have the shapes of the geometry, with any number of spatial dimensions, any strides
+in memory, real or complex, of one dtype. The zeros around x are the engine's own affair.
+An engine conjugates nothing, changes none of its arguments, and imports no torch.
 """

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
-from scipyconv import ScipyConv2d, ScipyConv2dFunction, single_channel
+from scipyconv import ScipyConv2d, ScipyConv2dFunction
+from scipyconv.textbook import single_channel
 
 REAL_AND_COMPLEX = [torch.float32, torch.float64, torch.complex64, torch.complex128]
 HALF = [torch.float16, torch.bfloat16]

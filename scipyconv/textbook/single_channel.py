@@ -7,8 +7,11 @@ import torch
 from scipy.signal import convolve2d, correlate2d
 from torch import Tensor, nn
 from torch.autograd import Function, forward_ad
+from torch.overrides import handle_torch_function, has_torch_function
 
-from scipyconv.arguments import HALF, check_layer, check_not_traced, check_tensors
+from scipyconv.bridge import as_array
+from scipyconv.dtypes import computed
+from scipyconv.textbook.checks import check_layer, check_not_traced, check_tensors
 
 
 class _Slide(Function):
@@ -72,7 +75,8 @@ class ScipyConv2dFunction(_Slide):
     `()` or None, and returns y `(*, H-h+1, W-w+1)`. For a cotangent g, of y's shape,
     dL/dx[p] = sum_k w[k] g[p-k], dL/dw[k] = sum_t g[t] x[t+k] and dL/db = sum_t g[t],
     with complex w and x conjugated. One dtype for all: float16, bfloat16 (via float32),
-    float32, float64, complex64, complex128 or, without gradients, uint8, int8 to int64.
+    float32, float64, complex32 (via complex64), complex64, complex128 or, without
+    gradients, uint8, int8 to int64.
 
     Examples:
         >>> x = torch.tensor([[0.0, 1, 3], [2, 1, 2], [2, 1, 0]])
@@ -84,18 +88,20 @@ class ScipyConv2dFunction(_Slide):
 
     @classmethod
     def apply(cls, input: Tensor, filter: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Check as `scipyconv.arguments.check_tensors` says, and compute."""
-        check_tensors(input, filter, bias)
-        dtype = torch.float32 if input.dtype in HALF else input.dtype
-        b = None if bias is None else bias.to(dtype).reshape(1, 1)
-        return _slide(input.to(dtype), filter.to(dtype), b, False).to(input.dtype)
+        """Check as `scipyconv.textbook.checks.check_tensors` says, and compute."""
+        operands = input, filter, bias
+        if has_torch_function(operands):  # a mode, a subclass, or torch.fx
+            return handle_torch_function(cls.apply, operands, *operands)
+        check_tensors(*operands)
+        b = None if bias is None else computed(bias).reshape(1, 1)
+        return _slide(computed(input), computed(filter), b, False).to(input.dtype)
 
 
 class ScipyConv2d(nn.Module):
     """A layer that learns a `filter` `(h, w)` and, unless told not to, a `bias` `(1,)`.
 
     It maps `(*, H, W)` to `(*, H-h+1, W-w+1)`, as `ScipyConv2dFunction` does. What it
-    refuses: see `scipyconv.arguments.check_layer` and `check_tensors`.
+    refuses: see `scipyconv.textbook.checks`.
 
     Examples:
         >>> ScipyConv2d(2, 3)(torch.zeros(7, 4, 5)).shape
@@ -140,6 +146,6 @@ def _each_plane(slide: Callable[..., Any], a: Tensor, b: Tensor, mode: str) -> T
     y = a.new_empty(*batch, *(m + sign * (n - 1) for m, n in sides))
     if y.untyped_storage().device.type != "meta":  # meta and fake tensors: no numbers
         flat = (t.expand(*batch, -1, -1).reshape(-1, *t.shape[-2:]) for t in (a, b, y))
-        for x, w, out in zip(*(t.numpy(force=True) for t in flat), strict=True):
+        for x, w, out in zip(*map(as_array, flat), strict=True):
             out[:] = slide(x, w, mode)  # out is a view: y is contiguous
     return y

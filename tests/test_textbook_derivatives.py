@@ -9,7 +9,8 @@ from torch.autograd import forward_ad, gradcheck, gradgradcheck
 from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, stack_module_state, vjp
 from torch.func import vmap as torch_vmap
 
-from scipyconv import ScipyConv2d, ScipyConv2dFunction, single_channel
+from scipyconv import ScipyConv2d, ScipyConv2dFunction
+from scipyconv.textbook import single_channel
 
 # torch's own forward mode loads its decompositions by what torch itself deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is :DeprecationWarning")

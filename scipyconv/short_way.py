@@ -1,0 +1,238 @@
+"""The short way from a layer to its engine, around the dispatcher.
+
+The operator costs a tenth of a millisecond, forward and backward: more than a small layer.
+So where nothing but the gradient can be asked of the result, a plain Function goes straight
+to the engine, and a call like an earlier one skips the checks that the earlier one passed.
+Its backward takes the operator again where that is to be differentiated.
+
+A call leaves nothing behind: autograd saves the operands alone, and the engine is chosen in
+the forward and travels with the Function.
+"""
+
+from collections.abc import Hashable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from scipyconv import internals
+from scipyconv.bridge import Array, as_array
+from scipyconv.dtypes import COMPUTED_IN
+from scipyconv.engines.choice import ENGINES
+from scipyconv.geometry import OPERANDS, Geometry
+from scipyconv.method import preferred
+from scipyconv.operator import adjoint, choose_engine, compute, contract
+
+
+@dataclass(frozen=True)
+class Call:
+    """All about a convolution but its numbers."""
+
+    out: str  #: the result's role: "y", or "x" for a transposed convolution
+    geometry: Geometry
+    method: str
+    _chosen: dict[str, str] = field(default_factory=dict, compare=False)
+
+    def engine(self, backward: str, dtype: torch.dtype) -> str:
+        """Name the engine for this map, and for the gradients that are wanted as well."""
+        if self.method in ENGINES:
+            return self.method
+        if backward not in self._chosen:
+            passes = (self.out, backward) if backward else (self.out,)
+            choice = choose_engine(self.geometry, dtype, self.method, passes)
+            self._chosen[backward] = choice.method
+        return self._chosen[backward]
+
+
+def apply(call: Call, a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
+    """Contract a and b, as `contract` does, and add a bias to each channel of the result.
+
+    Examples:
+        >>> x, w = torch.tensor([[[0.0, 1, 3]]]), torch.tensor([[[1.0, 2]]])
+        >>> geometry = Geometry(x.shape, w.shape, (1, 1, 2), (1,), ((0, 0),), (1,), 1)
+        >>> apply(Call("y", geometry, "direct"), x, w, torch.tensor([5.0]))
+        tensor([[[ 7., 12.]]])
+    """
+    if is_plain(a, b, bias):
+        return apply_plain(call, a, b, bias)
+    method = call.method
+    if not (torch.compiler.is_compiling() or _is_symbolic(call.geometry)):
+        method = call.engine(gradients_wanted(call.out, a, b), a.dtype)
+    return add_bias(contract(call.out, a, b, call.geometry, method), bias)
+
+
+def apply_plain(call: Call, a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
+    """As `apply`, for plain tensors."""
+    backward = gradients_wanted(call.out, a, b)
+    engine = call.engine(backward, a.dtype)
+    if backward or (bias is not None and bias.requires_grad and torch.is_grad_enabled()):
+        result: Tensor = _apply(call, engine, a, b, bias)
+        return result
+    return _forward(call, engine, a, b, bias)
+
+
+def add_bias(y: Tensor, bias: Tensor | None) -> Tensor:
+    """Add a number to each channel, if there are any."""
+    return y if bias is None else y + bias.reshape(-1, *[1] * (y.ndim - 2))
+
+
+def gradients_wanted(out: str, a: Tensor, b: Tensor) -> str:
+    """Name the maps of the gradients that a backward pass will need."""
+    if not torch.is_grad_enabled():
+        return ""
+    first, second = OPERANDS[out]
+    return (first if a.requires_grad else "") + (second if b.requires_grad else "")
+
+
+def is_plain(*tensors: Tensor | None) -> bool:
+    """Tell whether nothing but the gradient can be asked of what these become."""
+    return not internals.is_observed() and all(t is None or _is_plain(t) for t in tensors)
+
+
+def _is_plain(t: Tensor) -> bool:
+    return (
+        type(t) in (Tensor, torch.nn.Parameter)
+        and t.is_cpu
+        and t.layout is torch.strided
+        and not t.is_nested
+    )
+
+
+def _is_symbolic(geometry: Geometry) -> bool:
+    shapes = (*geometry.x, *geometry.w, *geometry.y)
+    return any(isinstance(n, torch.SymInt) for n in shapes)
+
+
+#: The calls that passed the checks, which take longer than a small layer.
+_CALLS: dict[Hashable, Call] = {}
+#: So many at most; then it starts anew.
+_MOST = 4096
+
+
+def key(out: str, dims: int, operands: tuple[Any, ...], arguments: tuple[Any, ...]) -> Hashable:
+    """Return all that the checks look at, or None where they must look again.
+
+    1, 1.0 and True are equal, and an int's subclass may be anything. So only a call whose
+    arguments are plain ints, strings and tuples of them is remembered.
+    """
+    input, weight, _ = operands
+    if input is None or weight is None or not is_plain(*operands):
+        return None
+    if input.ndim != dims + 2 or COMPUTED_IN.get(input.dtype) is not input.dtype:
+        return None
+    if torch.is_autocast_enabled("cpu") or not _is_exact(arguments):
+        return None
+    each = tuple(None if t is None else (t.dtype, t.shape) for t in operands)
+    return out, each, arguments, preferred("auto")
+
+
+def recall(key: Hashable) -> Call | None:
+    """Return the call of a key, if one like it passed the checks before."""
+    return None if key is None else _CALLS.get(key)
+
+
+def remember(key: Hashable, call: Call) -> None:
+    """Keep a call that passed the checks."""
+    if key is None:
+        return
+    if len(_CALLS) >= _MOST:
+        _CALLS.clear()
+    _CALLS[key] = call
+
+
+def _is_exact(value: Any) -> bool:
+    kind = type(value)
+    return kind is int or kind is str or (kind is tuple and all(map(_is_exact, value)))
+
+
+class Convolution(Function):
+    """The operator's forward and backward, without a dispatcher before the engine."""
+
+    @staticmethod
+    def forward(ctx: Any, call: Call, engine: str, a: Tensor, b: Tensor,
+                bias: Tensor | None) -> Tensor:
+        """Compute, and save the operands."""
+        ctx.call, ctx.engine = call, engine
+        ctx.save_for_backward(a, b)
+        ctx.set_materialize_grads(False)
+        return _forward(call, engine, a, b, bias)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor | None) -> tuple[Tensor | None, ...]:
+        """Compute the gradients that are wanted, by the forward's engine."""
+        if g is None:
+            return (None,) * 5
+        a, b = ctx.saved_tensors
+        wanted = ctx.needs_input_grad[2:]
+        if not torch.is_grad_enabled() and is_plain(g, a, b):
+            return None, None, *_gradients(ctx.call, ctx.engine, g, (a, b), wanted)
+        return None, None, *_differentiable(ctx.call, ctx.engine, g, (a, b), wanted)
+
+
+_apply = internals.single_level_apply(Convolution)
+
+
+def _forward(call: Call, engine: str, a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
+    with _named("scipyconv::convolution"):
+        y = compute(call.out, as_array(a), as_array(b), call.geometry, ENGINES[engine], a)
+        if bias is not None:
+            array = as_array(y)
+            with np.errstate(all="ignore"):
+                array += as_array(bias).reshape(-1, *[1] * (y.ndim - 2))
+    return y
+
+
+def _gradients(call: Call, engine: str, g: Tensor, operands: tuple[Tensor, Tensor],
+               wanted: tuple[bool, ...]) -> list[Tensor | None]:
+    """The gradients of a, b and the bias, straight from the engine."""
+    module, geometry = ENGINES[engine], call.geometry
+    cotangent = np.ascontiguousarray(as_array(g))
+    shared: Any = cotangent
+    if wanted[0] and wanted[1] and hasattr(module, "prepare"):
+        shared = module.prepare(call.out, cotangent, geometry)
+
+    def gradient(i: int) -> Tensor:
+        role, *pair = adjoint(call.out, i, shared, operands)
+        first, second = (as_array(t) if isinstance(t, Tensor) else t for t in pair)
+        return compute(role, first, second, geometry, module, g)
+
+    with _named("scipyconv::convolution_backward"):
+        found = [gradient(i) if wanted[i] else None for i in range(2)]
+        return [*found, _summed(cotangent, g) if wanted[2] else None]
+
+
+def _differentiable(call: Call, engine: str, g: Tensor, operands: tuple[Tensor, Tensor],
+                    wanted: tuple[bool, ...]) -> list[Tensor | None]:
+    """The same by the operator, to be differentiated again."""
+
+    def gradient(i: int) -> Tensor:
+        role, first, second = adjoint(call.out, i, g, operands)
+        return contract(role, first, second, call.geometry, engine)
+
+    found = [gradient(i) if wanted[i] else None for i in range(2)]
+    return [*found, g.sum((0, *range(2, g.ndim))) if wanted[2] else None]
+
+
+def _summed(cotangent: Array, like: Tensor) -> Tensor:
+    """The bias's gradient, by NumPy: PyTorch's sum wakes threads, which spin beside ours.
+
+    NumPy adds up a plane in pairs, but samples one after the other: those in double
+    precision, so that a million of them lose no digits.
+    """
+    with np.errstate(all="ignore"):
+        size = prod(cotangent.shape[2:])
+        planes = cotangent.reshape(*cotangent.shape[:2], size).sum(-1)
+        total = planes.sum(0, dtype=np.result_type(planes, np.float64))
+        gradient = like.new_empty(total.shape)
+        as_array(gradient)[...] = total
+    return gradient
+
+
+def _named(name: str) -> AbstractContextManager[Any]:
+    """Give the profiler a name to show; to ask costs a twentieth of a microsecond."""
+    return torch.autograd.profiler.record_function(name) if internals.is_profiled() else nullcontext()

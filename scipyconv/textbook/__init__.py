@@ -1,0 +1,5 @@
+"""The textbook layer: one filter over one plane, forward and backward by `scipy.signal`."""
+
+from scipyconv.textbook.single_channel import ScipyConv2d, ScipyConv2dFunction
+
+__all__ = ["ScipyConv2d", "ScipyConv2dFunction"]
