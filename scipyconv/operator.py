@@ -107,7 +107,7 @@ def compute(out: str, a: Any, b: Any, geometry: Geometry, engine: ModuleType,
     result = like.new_empty(geometry.shape(out))
     try:
         with np.errstate(all="ignore"):  # infinities and NaN are results, as in torch
-            as_array(result)[...] = getattr(engine, _MAPS[out])(a, b, geometry)
+            getattr(engine, _MAPS[out])(a, b, geometry, as_array(result))
     except MemoryError as error:
         raise AllocationError(_shortage(error, engine, geometry)) from error
     return result

@@ -7,15 +7,19 @@ With capitals for spectra and a star for the conjugate, each map is a product:
 - grad_w, which is y slid over x: W = X · Y*, added up over n.
 
 So three spectra, X, W* and Y*, serve all three. A transform wraps around; the input is cut
-into tiles that overlap by one tap less than the kernel has, and what wraps is thrown away or is
-zero. A stride makes channels of the pixels between two windows, and a dilation makes samples of
-the pixels between two taps; both are views. What is left is a plain convolution.
+into tiles that overlap by one tap less than the kernel has, and what wraps is thrown away
+or is zero. A stride makes channels of the pixels between two windows, and a dilation makes
+samples of the pixels between two taps; both are views. What is left is a plain convolution.
+
+Each operand is scaled by a power of two before it is transformed, so that large and small
+numbers neither overflow nor vanish on the way. Integers are transformed in pieces of few
+enough bits that the result rounds to the right one.
 """
 
-from collections.abc import Callable, Iterable, MutableMapping, Sequence
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from itertools import product
-from math import lcm, prod
+from math import isfinite, lcm, prod
 from operator import mul
 from typing import Any, NamedTuple
 
@@ -25,111 +29,182 @@ from numpy.lib.stride_tricks import as_strided
 from scipy import fft
 
 from scipyconv.engines import threads
-from scipyconv.engines.border import Zeros, bordered, padded
+from scipyconv.engines.zeros import Zeros, padded
+from scipyconv.geometry import OPERANDS, Geometry, Sizes
 
 Array = npt.NDArray[Any]
-Sizes = tuple[int, ...]
 
-#: Up to so many channel pairs of a group, products of planes beat a matrix product per frequency.
+#: An error is relative to the largest values of a tile, and a NaN spreads over it.
+LOCAL = False
+#: Up to so many channel pairs of a group, products of planes beat a matrix product for each
+#: frequency.
 _FEW = 4
 #: What a tile's sides may be, besides the whole of what there is to transform.
 _SIDES = (16, 24, 32, 48, 64, 96, 128, 192, 256, 512, 1024, 2048, 4096, 8192)
+#: No memory holds more, and SciPy knows no larger transforms.
+_LONGEST = 1 << 48
 #: Smaller arrays are not worth a second thread.
 _SMALL = 1 << 16
+#: Sums of products below this many come out of a transform with an error far below 1/2.
+_COUNTABLE = 1 << 46
 
 
-def correlate(x: Array, w: Array, shape: Sequence[int], stride: Sequence[int],
-              dilation: Sequence[int], groups: int, padding: Zeros = (),
-              spectra: MutableMapping[str, Array] | None = None) -> Array:
+class Spectrum(NamedTuple):
+    """What a transform makes of an operand.
+
+    Attributes:
+        values: X, W* or Y*, one matrix for each frequency and group.
+        exponent: The operand was divided by two to this power.
+        dtype: The operand's dtype.
+    """
+
+    values: Array
+    exponent: int
+    dtype: np.dtype[Any]
+
+
+def correlate(x: Any, w: Any, geometry: Geometry, out: Array | None = None) -> Array:
     """y[n, o, t] = sum over c, k of w[o, c, k] · x[n, c, p].
-
-    `spectra` keeps what is transformed for the other two maps of the same layer: pass it on.
 
     Examples:
         >>> x, w = np.array([[[0.0, 1, 3, 2, 4]]]), np.array([[[1.0, 2]]])
-        >>> correlate(x, w, (1, 1, 2), stride=[2], dilation=[1], groups=1).round(9)
+        >>> geometry = Geometry(x.shape, w.shape, (1, 1, 2), (2,), ((0, 0),), (1,), 1)
+        >>> correlate(x, w, geometry).round(9)
         array([[[2., 7.]]])
     """
-    return _map("y", {"x": x, "w": w}, shape, stride, dilation, groups, padding, spectra)
+    return _map("y", x, w, geometry, out)
 
 
-def weight_gradient(x: Array, g: Array, shape: Sequence[int], stride: Sequence[int],
-                    dilation: Sequence[int], groups: int, padding: Zeros = (),
-                    spectra: MutableMapping[str, Array] | None = None) -> Array:
-    """grad_w[o, c, k] = sum over n, t of g[n, o, t] · x[n, c, p].
+def input_gradient(w: Any, y: Any, geometry: Geometry, out: Array | None = None) -> Array:
+    """grad_x[n, c, p] = sum over o, t, k that meet p of w[o, c, k] · y[n, o, t].
 
     Examples:
-        >>> x, g = np.array([[[0.0, 1, 3, 2, 4]]]), np.array([[[2.0, 7]]])
-        >>> weight_gradient(x, g, (1, 1, 2), stride=[2], dilation=[1], groups=1).round(9)
-        array([[[21., 16.]]])
-    """
-    return _map("w", {"x": x, "y": g}, shape, stride, dilation, groups, padding, spectra)
-
-
-def input_gradient(g: Array, w: Array, shape: Sequence[int], stride: Sequence[int],
-                   dilation: Sequence[int], groups: int, padding: Zeros = (),
-                   spectra: MutableMapping[str, Array] | None = None) -> Array:
-    """grad_x[n, c, p] = sum over o, t, k that meet p of w[o, c, k] · g[n, o, t].
-
-    Examples:
-        >>> g, w = np.array([[[2.0, 7]]]), np.array([[[1.0, 2]]])
-        >>> input_gradient(g, w, (1, 1, 5), stride=[2], dilation=[1], groups=1).round(9) + 0.0
+        >>> w, y = np.array([[[1.0, 2]]]), np.array([[[2.0, 7]]])
+        >>> geometry = Geometry((1, 1, 5), w.shape, y.shape, (2,), ((0, 0),), (1,), 1)
+        >>> input_gradient(w, y, geometry).round(9) + 0.0
         array([[[ 2.,  4.,  7., 14.,  0.]]])
     """
-    return _map("x", {"w": w, "y": g}, shape, stride, dilation, groups, padding, spectra)
+    return _map("x", w, y, geometry, out)
 
 
-def _map(out: str, arrays: dict[str, Array], shape: Sequence[int], stride: Sequence[int],
-         dilation: Sequence[int], groups: int, padding: Zeros,
-         spectra: MutableMapping[str, Array] | None) -> Array:
-    dtype = next(iter(arrays.values())).dtype
-    if dtype.kind in "iu":
-        wide = {role: array.astype(float) for role, array in arrays.items()}
-        result = _map(out, wide, shape, stride, dilation, groups, padding, spectra)
-        return np.rint(result).astype(dtype)
-    if not all(array.size for array in arrays.values()) or not prod(shape):
-        return np.zeros(shape, dtype)
-    shapes = {out: tuple(shape)} | {role: array.shape for role, array in arrays.items()}
-    plan = make_plan(bordered(shapes["x"], padding), shapes["w"], shapes["y"], tuple(stride),
-                     tuple(dilation), groups, dtype.kind == "f")
-    spectra = {} if spectra is None else spectra
-    for role, array in arrays.items():
-        if role not in spectra:
-            spectra[role] = plan.transform(role, array, padding)
-    return plan.contract(out, spectra, shape, padding, dtype)
+def weight_gradient(x: Any, y: Any, geometry: Geometry, out: Array | None = None) -> Array:
+    """grad_w[o, c, k] = sum over n, t of y[n, o, t] · x[n, c, p].
+
+    Examples:
+        >>> x, y = np.array([[[0.0, 1, 3, 2, 4]]]), np.array([[[2.0, 7]]])
+        >>> geometry = Geometry(x.shape, (1, 1, 2), y.shape, (2,), ((0, 0),), (1,), 1)
+        >>> weight_gradient(x, y, geometry).round(9)
+        array([[[21., 16.]]])
+    """
+    return _map("w", x, y, geometry, out)
+
+
+def prepare(role: str, array: Array, geometry: Geometry) -> Any:
+    """Transform an operand that two maps need; each takes what this returns in its place."""
+    if array.dtype.kind in "iu" or not geometry.products:
+        return array
+    return make_plan(geometry, array.dtype.kind == "f").transform(role, array)
+
+
+def _map(out: str, a: Any, b: Any, geometry: Geometry, result: Array | None) -> Array:
+    if result is None:
+        result = np.empty(geometry.shape(out), a.dtype)
+    if not geometry.products:
+        result[...] = 0
+    elif a.dtype.kind in "iu":
+        result[...] = _map_integers(out, a, b, geometry)
+    else:
+        plan = make_plan(geometry, a.dtype.kind == "f")
+        spectra = {role: operand if isinstance(operand, Spectrum)
+                   else plan.transform(role, operand)
+                   for role, operand in zip(OPERANDS[out], (a, b), strict=True)}
+        plan.contract(out, spectra, result)
+    return result
+
+
+def _map_integers(out: str, a: Array, b: Array, geometry: Geometry) -> Array:
+    """Exact, and wrapped around at 64 bits: the larger operand is halved until it counts."""
+    plan = make_plan(geometry, True)
+    large, small = _largest_integer(a), _largest_integer(b)
+    if large * small * prod(plan.tile) * plan.terms(out) < _COUNTABLE:
+        floating = _map(out, a.astype(float), b.astype(float), geometry, None)
+        return np.rint(floating).astype(np.int64)
+    bits = max(large, small).bit_length() // 2
+    if large >= small:
+        high, low = _halves(a, bits)
+        parts = _map_integers(out, high, b, geometry), _map_integers(out, low, b, geometry)
+    else:
+        high, low = _halves(b, bits)
+        parts = _map_integers(out, a, high, geometry), _map_integers(out, a, low, geometry)
+    return (parts[0] << bits) + parts[1]
+
+
+def _halves(array: Array, bits: int) -> tuple[Array, Array]:
+    """Return high and low with array = 2**bits · high + low."""
+    wide = array.astype(np.int64)
+    return wide >> bits, wide & ((1 << bits) - 1)
+
+
+def _largest_integer(array: Array) -> int:
+    return max(int(array.max()), -int(array.min()))
+
+
+def _exponent(array: Array) -> int:
+    """The power of two by which an array is divided: its largest number is then about 1."""
+    parts = (array.real, array.imag) if array.dtype.kind == "c" else (array,)
+    largest = max(max(float(part.max()), -float(part.min())) for part in parts)
+    if not isfinite(largest) or largest == 0:
+        return 0
+    # two powers less than a number of this dtype may have, so that the inverse is one too
+    room = int(np.finfo(array.dtype).maxexp) - 2
+    return min(max(int(np.frexp(largest)[1]), -room), room)
 
 
 #: How the axes of each role lie in memory, for few channels and for many, and its matrices.
 _FEW_ORDER = {"x": "bgcf", "w": "gocf", "y": "bgof"}
 _ORDER = {"x": "bfgc", "w": "fgoc", "y": "bfgo"}
 _MATRICES = {"x": "fgbc", "w": "fgoc", "y": "fgbo"}
+#: The letters of each array's first two axes.
+_AXES = {"x": ("b", "gc"), "w": ("go", "c"), "y": ("b", "go")}
+#: What each map adds up over.
+_SUMMED = {"y": ("x", "c"), "x": ("w", "o"), "w": ("x", "b")}
 
 
 class Plan(NamedTuple):
     """A convolution as plain ones, in tiles.
 
-    Letters stand for axes: b samples, g groups, c input and o output channels, f the points of a
-    tile, or its frequencies: as many axes as spatial dimensions. With the samples count the phases
-    of a dilation and the tiles, with the channels the phases of a stride.
+    Letters stand for axes: b samples, g groups, c input and o output channels, f the points
+    of a tile, or its frequencies: as many axes as spatial dimensions. With the samples
+    count the phases of a dilation and the tiles, with the channels the phases of a stride.
     """
 
+    geometry: Geometry
     tile: Sizes
     real: bool
     #: How many numbers of a letter there are in the array itself.
     counts: dict[str, int]
-    #: Where a role's spatial dimensions go: (sizes, steps in pixels), each one axis per dimension.
+    #: Where a role's spatial dimensions go: (sizes, steps in pixels), each one axis per
+    #: dimension.
     spread: dict[str, dict[str, list[tuple[Sizes, Sizes]]]]
+
+    @property
+    def is_few(self) -> bool:
+        """Whether there are only a few channels."""
+        return self.size("x", "c") * self.counts["o"] <= _FEW
 
     @property
     def order(self) -> dict[str, str]:
         """How each role's axes lie in memory."""
-        few = self.size("x", "c") * self.counts["o"] <= _FEW
-        return _FEW_ORDER if few else _ORDER
+        return _FEW_ORDER if self.is_few else _ORDER
 
     def size(self, role: str, letter: str) -> int:
         """All that counts with a letter."""
         spread = self.spread[role].get(letter, [])
         return self.counts[letter] * prod(prod(sizes) for sizes, _ in spread)
+
+    def terms(self, out: str) -> int:
+        """How many products of spectra a map adds up."""
+        return self.size(*_SUMMED[out])
 
     def points(self, role: str) -> Sizes:
         """How many points of a role go into a tile."""
@@ -138,17 +213,19 @@ class Plan(NamedTuple):
     def view(self, role: str, array: Array) -> Array:
         """Every axis of a letter apart, in the order of memory."""
         first, second, *steps = array.strides
-        each = {"c": second, "o": first if role == "w" else second, "b": first}
-        each["g"] = self.counts[_MATRICES[role][-2 if role == "w" else -1]] * (
-            first if role == "w" else second)
+        each: dict[str, int] = {}
+        for letters, stride in zip(_AXES[role], (first, second), strict=True):
+            for letter in reversed(letters):  # the last one is the innermost
+                each[letter] = stride
+                stride *= self.counts[letter]
         axes: list[tuple[int, int]] = []
         for letter in self.order[role]:
             if letter != "f":
                 axes.append((self.counts[letter], each[letter]))
             for sizes, pixels in self.spread[role].get(letter, []):
                 axes += zip(sizes, map(mul, pixels, steps), strict=True)
-        shape, strides = zip(*axes, strict=True)
-        return as_strided(array, shape, strides)
+        shape = [size for size, _ in axes]
+        return as_strided(array, shape, [step if size > 1 else 0 for size, step in axes])
 
     def extent(self, role: str) -> Sizes:
         """How many pixels a role's view reaches over."""
@@ -161,7 +238,8 @@ class Plan(NamedTuple):
         where: dict[str, list[int]] = {}
         for letter in self.order[role]:
             start = sum(map(len, where.values()))
-            where[letter] = list(range(start, start + (len(self.tile) if letter == "f" else 1)))
+            axes = len(self.tile) if letter == "f" else 1
+            where[letter] = list(range(start, start + axes))
         return spectrum.transpose([axis for letter in _MATRICES[role] for axis in where[letter]])
 
     def merged(self, role: str, points: Sizes) -> list[int]:
@@ -178,60 +256,74 @@ class Plan(NamedTuple):
         """What every transform of a role is told."""
         return {"s": self.tile, "axes": self.along(role), "workers": threads.count()}
 
-    def border(self, role: str, padding: Zeros) -> Zeros:
-        """The zeros around a role's array: x alone may have any."""
-        return (role == "x" and padding) or [(0, 0)] * len(self.tile)
+    def border(self, role: str) -> Zeros:
+        """The zeros around a role's array: only x has any."""
+        return self.geometry.padding if role == "x" else ((0, 0),) * len(self.tile)
 
-    def transform(self, role: str, array: Array, padding: Zeros) -> Array:
-        """The spectrum of x, and its conjugate for w and y: what the conjugate has for spectrum."""
-        whole = [(before, max(after, size - before - n)) for (before, after), size, n in zip(
-            self.border(role, padding), self.extent(role), array.shape[2:], strict=True)]
-        view = self.view(role, padded(array, whole))  # so that the last tile is whole
+    def whole(self, role: str) -> Zeros:
+        """The zeros around a role's array so that its last tile is whole, too."""
+        return [(before, max(after, size - before - n)) for (before, after), size, n in zip(
+            self.border(role), self.extent(role), self.geometry.shape(role)[2:], strict=True)]
+
+    def transform(self, role: str, array: Array) -> Spectrum:
+        """The spectrum of x, and its conjugate for w and y: what the conjugate has."""
+        exponent = _exponent(array)
+        view = self.view(role, padded(array, self.whole(role)))
         points = np.empty(view.shape, view.dtype)
-        _in_threads(np.copyto, points, view)
+        _scaled(points, view, -exponent)
         points = points.reshape(self.merged(role, self.points(role)))
         options = self.options(role)
-        if not self.real:
-            return self.matrices(role, fft.fftn(points, **options) if role == "x"
-                                 else fft.ifftn(points, norm="forward", **options))
-        spectrum = fft.rfftn(points, **options)
-        if role != "x":
-            _in_threads(_conjugate, spectrum, spectrum)
-        return self.matrices(role, spectrum)
+        if self.real:
+            spectrum = fft.rfftn(points, **options)
+            if role != "x":
+                _in_threads(_conjugate, spectrum, spectrum)
+        elif role == "x":
+            spectrum = fft.fftn(points, **options)
+        else:
+            spectrum = fft.ifftn(points, norm="forward", **options)
+        return Spectrum(self.matrices(role, spectrum), exponent, array.dtype)
 
-    def contract(self, out: str, spectra: MutableMapping[str, Array], shape: Sequence[int],
-                 padding: Zeros, dtype: npt.DTypeLike) -> Array:
-        """Multiply two spectra to the third, transform it back and put its tiles together."""
+    def contract(self, out: str, spectra: dict[str, Spectrum], result: Array) -> None:
+        """Multiply two spectra to the third, transform it back, put its tiles together."""
         last = self.tile[-1] // 2 + 1 if self.real else self.tile[-1]
         spectrum = np.empty(self.merged(out, (*self.tile[:-1], last)),
-                            np.result_type(dtype, np.complex64))
+                            np.result_type(result.dtype, np.complex64))
+        values = {role: each.values for role, each in spectra.items()}
         if out == "y":
-            operands = spectra["x"], spectra["w"].swapaxes(-1, -2)
+            a, b = values["x"], values["w"].swapaxes(-1, -2)
         elif out == "x":
-            operands = spectra["y"], spectra["w"]
+            a, b = values["y"], values["w"]
         else:
-            operands = spectra["y"].swapaxes(-1, -2), spectra["x"]
-        self._multiply(*operands, self.matrices(out, spectrum))
+            a, b = values["y"].swapaxes(-1, -2), values["x"]
+        self._multiply(a, b, self.matrices(out, spectrum))
         points = self._back(out, spectrum)
-        border = self.border(out, padding)
-        reach = map(max, self.extent(out), bordered(shape[2:], border))
-        result = np.zeros([*shape[:2], *reach], dtype)
-        view = self.view(out, result)
+        exponent = sum(each.exponent for each in spectra.values())
+        self._put_together(out, points, result, exponent)
+
+    def _put_together(self, out: str, points: Array, result: Array, exponent: int) -> None:
+        """Write the tiles of a map where they belong, times two to a power."""
+        border, shape = self.border(out), result.shape
+        sides = zip(self.extent(out), border, shape[2:], strict=True)
+        reach = tuple(max(extent, before + n + after) for extent, (before, after), n in sides)
+        whole = result if reach == shape[2:] else np.zeros((*shape[:2], *reach), result.dtype)
+        view = self.view(out, whole)
         parts = points.reshape(view.shape)
         if out != "x":
             _in_threads(np.copyto, view, parts)
-        else:  # tiles overlap, but each only its neighbours
+        else:  # tiles overlap, but each only its neighbors
+            whole[...] = 0
             for first in product((0, 1), repeat=len(self.tile)):
-                apart = (slice(None),) * (1 + len(first)) + tuple(slice(i, None, 2) for i in first)
+                apart = (slice(None),) * (1 + len(first)) + tuple(
+                    slice(i, None, 2) for i in first)
                 _in_threads(_add, view[apart], parts[apart])
         inside = (slice(before, before + n) for (before, _), n in zip(
             border, shape[2:], strict=True))
-        return result[:, :, *inside]
+        _scaled(result, whole[:, :, *inside], exponent)
 
     def _multiply(self, a: Array, b: Array, out: Array) -> None:
         def work(pieces: Iterable[slice]) -> None:
             for f in pieces:
-                if self.order is _ORDER:
+                if not self.is_few:
                     np.matmul(a[f], b[f], out=out[f])
                     continue
                 np.multiply(a[f][..., :1], b[f][..., :1, :], out=out[f])
@@ -254,6 +346,21 @@ class Plan(NamedTuple):
             crop[axis] = slice(size)
         cropped: Array = points[tuple(crop)]
         return cropped
+
+
+def _scaled(target: Array, source: Array, exponent: int) -> None:
+    """target = source · 2**exponent, in two steps where the power itself is no number."""
+    half = exponent // 2
+    steps = (exponent,) if abs(exponent) < np.finfo(target.dtype).maxexp - 1 else (
+        half, exponent - half)
+    for power in steps:
+        factor = target.dtype.type(2.0**power)
+
+        def times(target: Array, source: Array, factor: Any = factor) -> None:
+            np.multiply(source, factor, out=target)
+
+        _in_threads(times, target, source)
+        source = target
 
 
 def _in_threads(work: Callable[[Array, Array], object], target: Array, source: Array) -> None:
@@ -280,45 +387,75 @@ def _add(target: Array, source: Array) -> None:
 
 
 @lru_cache(1024)
-def make_plan(x: Sizes, w: Sizes, y: Sizes, stride: Sizes, dilation: Sizes, groups: int,
-              real: bool) -> Plan:
-    """The cheapest plan for these shapes."""
-    # Outputs `outer` apart, and taps `inner` apart, have pixels lcm(stride, dilation) apart.
-    common = tuple(map(lcm, stride, dilation))
-    outer = tuple(a // b for a, b in zip(common, stride, strict=True))
-    inner = tuple(a // b for a, b in zip(common, dilation, strict=True))
-    taps = tuple(-(-k // n) for k, n in zip(w[2:], inner, strict=True))
-    outputs = tuple(-(-t // n) for t, n in zip(y[2:], outer, strict=True))
-    ones = (1,) * len(taps)
-    counts = {"b": x[0], "g": groups, "c": w[1], "o": w[0] // groups}
-
-    def plan(tile: Sizes) -> Plan:
-        step = tuple(t - k + 1 for t, k in zip(tile, taps, strict=True))
-        tiles = tuple(-(-n // s) for n, s in zip(outputs, step, strict=True))
-        return Plan(tile, real, counts, {
-            "x": {"b": [(outer, stride), (tiles, tuple(map(mul, common, step)))],
-                  "c": [(inner, dilation)], "f": [(tile, common)]},
-            "y": {"b": [(outer, ones), (tiles, tuple(map(mul, outer, step)))],
-                  "f": [(step, outer)]},
-            "w": {"c": [(inner, ones)], "f": [(taps, inner)]},
-        })
-
-    whole = tuple(fft.next_fast_len(n + k - 1, real) for n, k in zip(outputs, taps, strict=True))
+def make_plan(geometry: Geometry, real: bool) -> Plan:
+    """The cheapest plan for a geometry."""
+    whole = tuple(
+        fft.next_fast_len(min(n + k - 1, _LONGEST), real)
+        for n, k in zip(*_of_a_phase(geometry), strict=True))
+    taps = _of_a_phase(geometry)[1]
     sizes = [*(n for n in _SIDES if n < max(whole)), max(whole)]
     tiles = {tuple(max(min(size, n), min(fft.next_fast_len(2 * k, real), n))
                    for n, k in zip(whole, taps, strict=True)) for size in sizes}
-    return min(map(plan, sorted(tiles)), key=cost)
+    plans = [_tiled(geometry, real, tile) for tile in sorted(tiles)]
+    return min(plans, key=lambda plan: _nanoseconds(plan, "yxw"))
 
 
-def cost(plan: Plan, maps: str = "yxw") -> float:
-    """Estimate some of the three maps, in nanoseconds, spectra being kept from one to the next."""
-    few = plan.order is _FEW_ORDER
+def _phases(geometry: Geometry) -> tuple[Sizes, Sizes, Sizes]:
+    """The pixels from one output, or tap, of a phase to the next; and the phases of each.
+
+    Outputs `outer` apart, and taps `inner` apart, have pixels lcm(stride, dilation) apart.
+    """
+    common = tuple(map(lcm, geometry.stride, geometry.dilation))
+    outer = tuple(a // b for a, b in zip(common, geometry.stride, strict=True))
+    inner = tuple(a // b for a, b in zip(common, geometry.dilation, strict=True))
+    return (common, tuple(map(min, outer, geometry.outputs)),
+            tuple(map(min, inner, geometry.taps)))
+
+
+def _of_a_phase(geometry: Geometry) -> tuple[Sizes, Sizes]:
+    """How many outputs, and how many taps, a phase has."""
+    _, outer, inner = _phases(geometry)
+    return (tuple(-(-t // n) for t, n in zip(geometry.outputs, outer, strict=True)),
+            tuple(-(-k // n) for k, n in zip(geometry.taps, inner, strict=True)))
+
+
+def _tiled(geometry: Geometry, real: bool, tile: Sizes) -> Plan:
+    """The plan with tiles of this size."""
+    common, outer, inner = _phases(geometry)
+    outputs, taps = _of_a_phase(geometry)
+    ones = (1,) * len(taps)
+    step = tuple(t - k + 1 for t, k in zip(tile, taps, strict=True))
+    tiles = tuple(-(-n // s) for n, s in zip(outputs, step, strict=True))
+    counts = {"b": geometry.batch, "g": geometry.groups, "c": geometry.channels,
+              "o": geometry.filters}
+    return Plan(geometry, tile, real, counts, {
+        "x": {"b": [(outer, geometry.stride), (tiles, tuple(map(mul, common, step)))],
+              "c": [(inner, geometry.dilation)], "f": [(tile, common)]},
+        "y": {"b": [(outer, ones), (tiles, tuple(map(mul, outer, step)))],
+              "f": [(step, outer)]},
+        "w": {"c": [(inner, ones)], "f": [(taps, inner)]},
+    })
+
+
+def cost(geometry: Geometry, maps: str, dtype: np.dtype[Any]) -> float:
+    """Estimate some of the maps of one pass, in seconds; none for integers."""
+    if dtype.kind in "iu":
+        return float("inf")
+    if not geometry.products:
+        return 0
+    # The longer the numbers, the dearer; complex ones have no symmetry to save by.
+    price = dtype.itemsize / 4 * (2 if dtype.kind == "c" else 1)
+    return 1e-9 * price * _nanoseconds(make_plan(geometry, dtype.kind == "f"), maps)
+
+
+def _nanoseconds(plan: Plan, maps: str) -> float:
+    """What a plan costs in single precision, each operand being transformed once."""
     points = {role: prod(plan.merged(role, plan.tile)) for role in "xwy"}
     frequencies = prod(plan.tile) // (1 + plan.real) * plan.counts["g"]
     products = frequencies * plan.size("x", "b") * plan.size("x", "c") * plan.counts["o"]
-    spectra = {role for out in maps for role in "xwy" if role != out}
-    transforms = sum(points[role] for role in (*spectra, *maps))  # there, and back
-    if few:
+    operands = {role for out in maps for role in OPERANDS[out]}
+    transforms = sum(points[role] for role in (*operands, *maps))  # there, and back
+    if plan.is_few:
         return 750_000 * len(maps) + 6 * transforms + 4.1 * products * len(maps)
-    return (750_000 + 0.17 * products + 90 * frequencies + 0.34 * points["w"]) * len(
-        maps) + 7.5 * transforms
+    each = 750_000 + 0.17 * products + 90 * frequencies + 0.34 * points["w"]
+    return each * len(maps) + 7.5 * transforms

@@ -96,6 +96,12 @@ def cut(size: int, parts: int) -> list[slice]:
     return list(map(slice, ends[:-1], ends[1:]))
 
 
+def use(threads: Callable[[], int]) -> None:
+    """Let a function say how many threads an engine uses."""
+    global count
+    count = threads
+
+
 class _OneBlasThread:
     """While at least one thread is inside, every BLAS computes on the thread that calls it."""
 

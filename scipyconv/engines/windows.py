@@ -1,80 +1,92 @@
-"""Shifted views: the windows of an input, and the products that belong to the same output."""
+"""Shifted views: the windows of an input, and the products that belong to one output."""
 
 from collections.abc import Sequence
 from operator import mul
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import as_strided
 
-from scipyconv.engines.border import Zeros
+from scipyconv.geometry import Geometry
 
 Array = npt.NDArray[Any]
 
 
-class Slide(NamedTuple):
-    """How windows slide over an input.
+def patch(x: Array, geometry: Geometry, n: slice, *t: slice) -> Array:
+    """`(N, groups·C, P...)`: the pixels under some windows, and the zeros among them.
+
+    Args:
+        x: The whole input, without its border.
+        geometry: Where the windows lie.
+        n: Some samples.
+        t: Some outputs along each spatial dimension; with a start and a stop.
 
     Examples:
         >>> x = np.array([[[1.0, 2, 3]]])
-        >>> slide = Slide(taps=[2], stride=[1], dilation=[1], groups=1, padding=[(1, 0)])
-        >>> patch = slide.patch(x, slice(0, 1), slice(0, 2))  # what the first two windows see
-        >>> patch
+        >>> geometry = Geometry(x.shape, (1, 1, 2), (1, 1, 3), (1,), ((1, 0),), (1,), 1)
+        >>> patch(x, geometry, slice(0, 1), slice(0, 2))  # what the first two windows see
         array([[[0., 1., 2.]]])
-        >>> slide.windows(patch, [2])[0, 0, 0]
+    """
+    source, target, shape = list[slice](), list[slice](), list[int]()
+    for part, pixels, stride, span, (before, _) in zip(
+            t, geometry.pixels, geometry.stride, geometry.span, geometry.padding,
+            strict=True):
+        size = stride * (part.stop - part.start - 1) + span
+        first = stride * part.start - before
+        low = min(max(first, 0), pixels)
+        high = max(min(first + size, pixels), low)
+        zeros = max(-first, 0)
+        source.append(slice(low, high))
+        target.append(slice(zeros, zeros + high - low))
+        shape.append(size)
+    seen = x[n, :, *source]
+    if seen.shape[2:] == (*shape,):
+        return seen
+    whole = np.zeros((*seen.shape[:2], *shape), x.dtype)
+    whole[:, :, *target] = seen  # one call; `padded` takes more, and threads wait in each
+    return whole
+
+
+def windows(patch: Array, geometry: Geometry, outputs: Sequence[int]) -> Array:
+    """`(N, groups, C, K..., T...)`: patch[n, c, stride·t + dilation·k].
+
+    Examples:
+        >>> x = np.array([[[0.0, 1, 2]]])
+        >>> geometry = Geometry(x.shape, (1, 1, 2), (1, 1, 2), (1,), ((0, 0),), (1,), 1)
+        >>> windows(x, geometry, [2])[0, 0, 0]
         array([[0., 1.],
                [1., 2.]])
     """
+    n, c, *p = patch.strides
+    shape = (len(patch), geometry.groups, geometry.channels, *geometry.taps, *outputs)
+    return _view(patch, shape, (
+        n, geometry.channels * c, c,
+        *_steps(geometry.taps, geometry.dilation, p), *_steps(outputs, geometry.stride, p)))
 
-    taps: Sequence[int]
-    stride: Sequence[int]
-    dilation: Sequence[int]
-    groups: int
-    padding: Zeros
 
-    def patch(self, x: Array, n: slice, *t: slice) -> Array:
-        """`(N, groups·C, P...)`: the pixels under some windows, and the zeros among them."""
-        source, target, shape = list[slice](), list[slice](), list[int]()
-        for i, part in enumerate(t):
-            reach = self.dilation[i] * (self.taps[i] - 1) + 1
-            size = self.stride[i] * (part.stop - part.start - 1) + reach
-            first = self.stride[i] * part.start - (self.padding[i][0] if self.padding else 0)
-            low = min(max(first, 0), x.shape[2 + i])
-            high = max(min(first + size, x.shape[2 + i]), low)
-            before = min(max(-first, 0), size)
-            source.append(slice(low, high))
-            target.append(slice(before, before + high - low))
-            shape.append(size)
-        pixels = x[n, :, *source]
-        if pixels.shape[2:] == (*shape,):
-            return pixels
-        patch = np.zeros((*pixels.shape[:2], *shape), x.dtype)
-        patch[:, :, *target] = pixels  # one call; `padded` takes more, and threads wait in each
-        return patch
+def added_up(products: Array, geometry: Geometry, outputs: Sequence[int]) -> Array:
+    """`(N, groups, O, T...)`: the sum over k of products[n, group, o, k, t + dilation·k].
 
-    def windows(self, patch: Array, outputs: Sequence[int]) -> Array:
-        """`(N, groups, C, K..., T...)`: patch[n, c, stride·t + dilation·k]."""
-        channels = patch.shape[1] // self.groups
-        n, c, *p = patch.strides
-        return _view(patch, (len(patch), self.groups, channels, *self.taps, *outputs), (
-            n, channels * c, c, *map(mul, self.dilation, p), *map(mul, self.stride, p)))
+    For a stride of 1. One long run for each tap is added faster than many short rows; the
+    sums in the gaps between the rows are left out.
+    """
+    end = 3 + len(geometry.taps)
+    first, apart, pixels = (products.strides[:3], products.strides[3:end],
+                            products.strides[end:])
+    taps = [a + d * p for a, d, p in zip(apart, geometry.dilation, pixels, strict=True)]
+    steps = zip(outputs, pixels, strict=True)
+    long = 1 + sum((t - 1) * p for t, p in steps) // pixels[-1]
+    sums = np.add.reduce(
+        _view(products, (*products.shape[:end], long), (*first, *taps, pixels[-1])),
+        tuple(range(3, end)), dtype=products.dtype)
+    return _view(sums, (*sums.shape[:3], *outputs), (*sums.strides[:3], *pixels))
 
-    def added_up(self, products: Array, outputs: Sequence[int]) -> Array:
-        """`(N, groups, O, T...)`: the sum over k of products[n, group, o, k, t + dilation·k].
 
-        For a stride of 1. One long run for each tap is added faster than many short rows; the sums
-        in the gaps between the rows are left out.
-        """
-        end = 3 + len(self.taps)
-        first, apart, pixels = (products.strides[:3], products.strides[3:end],
-                                products.strides[end:])
-        taps = [a + d * p for a, d, p in zip(apart, self.dilation, pixels, strict=True)]
-        long = 1 + sum((t - 1) * p for t, p in zip(outputs, pixels, strict=True)) // pixels[-1]
-        sums = np.add.reduce(
-            _view(products, (*products.shape[:end], long), (*first, *taps, pixels[-1])),
-            tuple(range(3, end)), dtype=products.dtype)
-        return _view(sums, (*sums.shape[:3], *outputs), (*sums.strides[:3], *pixels))
+def _steps(sizes: Sequence[int], apart: Sequence[int], pixels: Sequence[int]) -> list[int]:
+    """The strides in memory of what lies so far apart; 0 where there is but one."""
+    return [step if size > 1 else 0
+            for size, step in zip(sizes, map(mul, apart, pixels), strict=True)]
 
 
 def _view(a: Array, shape: Sequence[int], strides: Sequence[int]) -> Array:
