@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 
 from scipyconv import nn
-from scipyconv.functional import check_method
+from scipyconv.method import check_method
 
 __all__ = ["to_scipyconv", "to_torch"]
 

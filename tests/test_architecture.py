@@ -7,28 +7,37 @@ import scipyconv
 
 PACKAGE = Path(scipyconv.__file__).parent
 
-#: What each module may import of the package itself, and nothing else.
+#: What each module may import of the package itself: a line for each, lowest first.
 MAY_IMPORT = {
-    "__init__": {"convert", "functional", "nn", "single_channel"},
-    "__main__": {"__init__"},
-    "arguments": set(),
-    "autograd": {"engines.choice", "engines.threads"},
-    "benchmark": {"__init__", "functional"},
-    "convert": {"functional", "nn"},
-    "draw": set(),
-    "engines": set(),
-    "engines.border": set(),
-    "engines.choice": {"engines.border", "engines.direct", "engines.fft", "engines.matmul"},
-    "engines.direct": {"engines.border"},
-    "engines.fft": {"engines.border", "engines.threads"},
-    "engines.matmul": {"engines.border", "engines.threads", "engines.windows"},
-    "engines.threads": set(),
-    "engines.windows": {"engines.border"},
-    "functional": {"arguments", "autograd", "engines.choice", "geometry", "padding"},
     "geometry": set(),
-    "nn": {"arguments", "functional", "geometry", "padding"},
-    "padding": {"geometry"},
-    "single_channel": {"arguments"},
+    "dtypes": set(),
+    "internals": set(),
+    "draw": set(),
+    "bridge": {"dtypes"},
+    "engines": set(),
+    "engines.threads": set(),
+    "engines.zeros": set(),
+    "engines.windows": {"geometry"},
+    "engines.direct": {"engines.zeros", "geometry"},
+    "engines.matmul": {"engines.threads", "engines.windows", "engines.zeros", "geometry"},
+    "engines.fft": {"engines.threads", "engines.zeros", "geometry"},
+    "engines.choice": {"engines", "geometry"},
+    "method": {"engines.choice"},
+    "operator": {"bridge", "dtypes", "engines", "geometry", "internals", "method"},
+    "short_way": {"bridge", "dtypes", "engines.choice", "geometry", "internals", "method",
+                  "operator"},
+    "arguments": {"dtypes", "geometry"},
+    "modes": {"geometry"},
+    "functional": {"arguments", "dtypes", "engines.choice", "method", "modes", "operator",
+                   "short_way"},
+    "nn": {"arguments", "functional", "method", "modes"},
+    "convert": {"functional", "method", "nn"},
+    "textbook": set(),
+    "textbook.checks": {"arguments"},
+    "textbook.single_channel": {"bridge", "dtypes", "textbook.checks"},
+    "__init__": {"convert", "functional", "nn", "textbook"},
+    "__main__": {"__init__"},
+    "benchmark": {"__init__", "functional"},
 }
 
 
@@ -59,11 +68,30 @@ def module_of(parts):
     return "__init__"
 
 
-def test_every_module_imports_what_it_may():
-    modules = {}
+def modules():
     for path in PACKAGE.rglob("*.py"):
         parts = path.relative_to(PACKAGE).with_suffix("").parts
-        name = ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
-        modules[name] = imported(path)
-    assert modules == MAY_IMPORT
+        yield ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts), path
 
+
+def allowed(name):
+    """What a module may import; a folder's modules, if it names the folder."""
+    package = name.rpartition(".")[0]
+    return {each for each, _ in modules() for one in MAY_IMPORT[name]
+            if each == one or each.startswith(f"{one}.") or each == package}
+
+
+def test_every_module_imports_what_it_may():
+    assert {name for name, _ in modules()} == set(MAY_IMPORT)
+    wrong = {name: imported(path) - allowed(name) - {f"{name}.{path.stem}"}
+             for name, path in modules()}
+    own = {name: {each for each in found if not each.startswith(f"{name}.")}
+           for name, found in wrong.items()}
+    assert not any(own.values()), own
+
+
+def test_nobody_imports_in_a_circle():
+    order = [*MAY_IMPORT]
+    for name, lower in MAY_IMPORT.items():
+        for one in lower - {"__init__"}:
+            assert order.index(one) < order.index(name), (one, name)

@@ -1,14 +1,21 @@
 """Which engine computes: what is asked for, what is chosen, and what is told of it."""
 
+import asyncio
+import contextvars
+import itertools
 import threading
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 
 import scipyconv
+from scipyconv.engines import fft, matmul
 from scipyconv.engines.choice import ENGINES, METHODS, choose
 from scipyconv.functional import choose_method, conv1d, conv2d, conv_transpose2d, use_method
+from scipyconv.geometry import Geometry
+from scipyconv.method import preferred
 
 #: x, w and the geometry, of which the model takes each of the fast engines for some.
 CASES = [((1, 1, 10, 10), (1, 1, 3, 3), {}), ((1, 8, 128, 128), (8, 8, 31, 31), {}),
@@ -124,13 +131,88 @@ def test_use_method_nests_and_ends(ran):
     assert which() == before
 
 
-def test_use_method_holds_in_the_whole_program(ran):
+def test_use_method_holds_for_its_thread_and_what_is_called_there(ran):
+    """A new thread starts afresh, unless it is given the context."""
     x, w = torch.randn(1, 1, 9), torch.randn(1, 1, 3)
     with use_method("fft"):
-        thread = threading.Thread(target=conv1d, args=(x, w))
+        context = contextvars.copy_context()
+        for target, expected in [(conv1d, "matmul"), (lambda *t: context.run(conv1d, *t), "fft")]:
+            ran.clear()
+            thread = threading.Thread(target=target, args=(x, w))
+            thread.start()
+            thread.join()
+            assert ran == {expected: 1}
+
+
+def test_threads_may_leave_in_any_order():
+    """The first to enter leaves first, and finds and leaves what it had."""
+    inside, leave = threading.Barrier(2), threading.Event()
+    seen = {}
+
+    def first():
+        with use_method("fft"):
+            inside.wait()
+        seen["first"] = preferred("auto")
+        leave.set()
+
+    def second():
+        with use_method("direct"):
+            inside.wait()
+            leave.wait()
+            seen["inside"] = preferred("auto")
+        seen["second"] = preferred("auto")
+
+    threads = [threading.Thread(target=target) for target in (first, second)]
+    for thread in threads:
         thread.start()
+    for thread in threads:
         thread.join()
-    assert ran == {"fft": 1}
+    assert seen == {"first": "auto", "inside": "direct", "second": "auto"}
+    assert preferred("auto") == "auto"
+
+
+def test_each_task_has_its_own():
+    async def task(method, seen):
+        with use_method(method):
+            await asyncio.sleep(0)
+            seen.append(preferred("auto") == method)
+            await asyncio.sleep(0)
+        seen.append(preferred("auto") == "auto")
+
+    async def both(seen):
+        await asyncio.gather(*(task(method, seen) for method in ("fft", "direct", "matmul")))
+
+    seen = []
+    asyncio.run(both(seen))
+    assert seen == [True] * 6
+
+
+def test_a_backward_uses_the_engine_of_its_forward(ran):
+    """By the short way and by the operator, to the second order, whatever is preferred then."""
+    x, w = torch.randn(1, 1, 9, requires_grad=True), torch.randn(1, 1, 3, requires_grad=True)
+    for call in (conv1d, torch.func.vmap(conv1d, (0, None))):
+        with use_method("direct"):
+            y = call(x[None] if call is not conv1d else x, w)
+        with use_method("fft"):
+            first, = torch.autograd.grad(y, w, torch.randn_like(y), create_graph=True)
+            first.pow(2).sum().backward()
+        assert set(ran) == {"direct"}
+        ran.clear()
+
+
+def test_exact_leaves_out_the_engine_whose_error_is_not_local(ran):
+    x, w = torch.randn(1, 8, 64, 64), torch.randn(8, 8, 31, 31)
+    assert choose_method(x, w).method == "fft"
+    assert choose_method(x, w, method="exact").method == "matmul"
+    x[0, 0, 0, 0] = torch.nan
+    y = conv2d(x, w, method="exact")
+    assert y.isnan().sum() == 8
+    with use_method("exact"):
+        assert torch.equal(conv2d(x, w), y) or y.isnan().any()
+        assert choose_method(x, w).method == "matmul"
+    layer = scipyconv.nn.Conv2d(8, 8, 31, method="exact")
+    layer(x)
+    assert set(ran) == {"matmul"}
 
 
 def test_a_layer_keeps_the_engine_of_its_call(ran):
@@ -164,3 +246,105 @@ def test_choose_method_refuses_what_a_layer_does():
             choose_method(*arguments)
     with pytest.raises(TypeError, match=" must "):
         choose_method(x, w.numpy())
+
+
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+
+
+def geometry(x, w, stride=1, padding=0, dilation=1, groups=1):
+    pairs = ((padding, padding),) * (len(x) - 2)
+    y = [(n + 2 * padding - dilation * (k - 1) - 1) // stride + 1
+         for n, k in zip(x[2:], w[2:], strict=True)]
+    dims = len(y)
+    return Geometry(x, w, (x[0], w[0], *y), (stride,) * dims, pairs, (dilation,) * dims, groups)
+
+
+GEOMETRIES = [
+    geometry((2, 3, 60, 50), (4, 3, 5, 5)),
+    geometry((2, 3, 60, 50), (4, 3, 5, 5), stride=3),
+    geometry((2, 3, 60, 50), (4, 3, 5, 5), dilation=3),
+    geometry((2, 3, 60, 50), (4, 3, 5, 5), stride=3, dilation=2, padding=4),
+    geometry((1, 16, 40, 40), (4, 16, 3, 3), padding=1),
+    geometry((1, 4, 4000), (8, 2, 65), groups=2),
+]
+
+
+@pytest.mark.parametrize("g", GEOMETRIES, ids=str)
+@pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64, np.dtype(np.complex64)], ids=str)
+def test_ffts_cost_is_that_of_the_plan_that_runs(g, dtype, monkeypatch):
+    plans, contract = [], fft.Plan.contract
+    monkeypatch.setattr(fft.Plan, "contract",
+                        lambda plan, *rest: (plans.append(plan), contract(plan, *rest)))
+    price = {FLOAT32: 1, FLOAT64: 2, np.dtype(np.complex64): 4}[dtype]
+    for out, name in [("y", "correlate"), ("x", "input_gradient"), ("w", "weight_gradient")]:
+        getattr(fft, name)(*(np.ones(g.shape(r), dtype) for r in "xwy" if r != out), g)
+        [plan] = plans
+        assert plan.geometry == g
+        assert fft.cost(g, out, dtype) == pytest.approx(1e-9 * price * fft._nanoseconds(plan, out))
+        plans.clear()
+
+
+def test_ffts_cost_tells_stride_from_dilation():
+    """A stride makes channels of the pixels between windows, and a dilation makes samples."""
+    x, w, y = (1, 1, 100), (1, 1, 4), (1, 1, 32)
+    strided = Geometry(x, w, y, (3,), ((0, 0),), (1,), 1)
+    dilated = Geometry(x, w, y, (1,), ((0, 0),), (3,), 1)
+    plans = [fft.make_plan(g, True) for g in (strided, dilated)]
+    assert [plan.size("x", "c") for plan in plans] == [3, 1]
+    assert [plan.size("y", "b") for plan in plans] == [1, 3]
+    assert fft.cost(strided, "y", FLOAT32) != fft.cost(dilated, "y", FLOAT32)
+
+
+@pytest.mark.parametrize("way", ["multiplies_first", "_stamps", "turned"])
+def test_matmuls_cost_is_that_of_the_way_that_runs(way, monkeypatch):
+    """What decides is asked by both: by the cost, and by the map."""
+    asked, original = [], getattr(matmul, way)
+    monkeypatch.setattr(matmul, way, lambda g: (asked.append(g), original(g))[1])
+    for g, (out, name) in itertools.product(GEOMETRIES, [
+            ("y", "correlate"), ("x", "input_gradient"), ("w", "weight_gradient")]):
+        matmul.cost(g, out, FLOAT32)
+        of_the_cost = [*asked]
+        asked.clear()
+        getattr(matmul, name)(*(np.ones(g.shape(r)) for r in "xwy" if r != out), g)
+        small = g.products <= scipyconv.engines.threads.SMALL
+        assert small or asked == of_the_cost
+        asked.clear()
+
+
+def test_the_border_is_a_part_of_the_cost():
+    """Products come first where few are not needed: those of a wide border are not."""
+    inside = geometry((1, 64, 40, 40), (4, 64, 3, 3))
+    wide = geometry((1, 64, 10, 10), (4, 64, 3, 3), padding=15)
+    assert matmul.multiplies_first(inside)
+    assert inside.y == wide.y
+    for maps in ("y", "xw", "yxw"):
+        costs = [matmul.cost(g, maps, FLOAT32) for g in (inside, wide)]
+        assert costs[0] != costs[1] or maps == "y"
+    few = Geometry((1, 64, 40, 40), (4, 64, 3, 3), (1, 4, 4, 4), (1, 1), ((0, 0),) * 2, (1, 1), 1)
+    assert not matmul.multiplies_first(few)
+
+
+@pytest.mark.parametrize("method", ["matmul", "fft"])
+def test_longer_numbers_cost_more(method):
+    g = geometry((8, 32, 64, 64), (32, 32, 5, 5))
+    cost = {name: ENGINES[method].cost(g, "yxw", np.dtype(name))
+            for name in ("float32", "float64", "complex64", "complex128")}
+    assert 1.9 < cost["float64"] / cost["float32"] <= 2
+    assert 1.9 < cost["complex64"] / cost["float64"] <= 4
+    assert 1.9 < cost["complex128"] / cost["complex64"] <= 2
+
+
+def test_the_maps_that_are_wanted_decide():
+    """Transforms pay for two gradients, but not for an output alone."""
+    x, w = torch.empty(1, 1, 128, 128), torch.empty(1, 1, 11, 11)
+    forward = choose_method(x, w)
+    both = choose_method(x.requires_grad_(), w.requires_grad_())
+    assert (forward.method, both.method) == ("matmul", "fft")
+    assert all(both.costs[name] > cost for name, cost in forward.costs.items())
+
+
+def test_maps_of_one_pass_share_what_they_transform():
+    g = GEOMETRIES[0]
+    together, apart = (fft.cost(g, "xw", FLOAT32), fft.cost(g, "x", FLOAT32)
+                       + fft.cost(g, "w", FLOAT32))
+    assert together < apart

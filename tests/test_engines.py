@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from scipyconv.engines import fft, matmul, threads
-from scipyconv.engines.border import cropped, padded
 from scipyconv.engines.choice import ENGINES
 from scipyconv.engines.direct import phases
+from scipyconv.engines.zeros import cropped, padded
+from scipyconv.geometry import Geometry
 
 # x's spatial size, taps, stride, dilation, and how many pixels no window reaches.
 GEOMETRIES = [
@@ -30,44 +31,50 @@ GEOMETRIES = [
 CHANNELS = [(2, 1, 1, 1), (1, 2, 3, 1), (2, 2, 1, 3), (3, 1, 2, 2)]  # batch, C, O, groups
 
 
-def sizes(geometry, channels, fewer=0):
-    """The shapes of x, w and y, which may have fewer outputs than fit."""
-    pixels, taps, stride, dilation = geometry
+MAPS = {"y": "correlate", "x": "input_gradient", "w": "weight_gradient"}
+
+
+def made(case, channels, fewer=0, border=None):
+    """A geometry, which may have fewer outputs than fit, and x's border as an argument."""
+    pixels, taps, stride, dilation = case
     batch, c, o, groups = channels
     outputs = [max(1, (n - d * (k - 1) - 1) // s + 1 - fewer)
                for n, k, s, d in zip(pixels, taps, stride, dilation, strict=True)]
-    return ((batch, groups * c, *pixels), (groups * o, c, *taps), (batch, groups * o, *outputs))
+    border = border or [(0, 0)] * len(pixels)
+    inside = [n - before - after
+              for n, (before, after) in zip(pixels, border, strict=True)]
+    return Geometry((batch, groups * c, *inside), (groups * o, c, *taps),
+                    (batch, groups * o, *outputs), stride, tuple(border), dilation, groups)
 
 
-def terms(shapes, stride, dilation, groups):
+def terms(geometry):
     """Every product of the trilinear form, as the indices of its three factors."""
-    _, w_shape, y_shape = shapes
-    outputs, channels = w_shape[0] // groups, w_shape[1]
-    for n, o in np.ndindex(*y_shape[:2]):
-        for t, c in itertools.product(np.ndindex(*y_shape[2:]), range(channels)):
-            for k in np.ndindex(*w_shape[2:]):
-                p = tuple(s * i + d * j
-                          for s, i, d, j in zip(stride, t, dilation, k, strict=True))
-                yield (n, o // outputs * channels + c, *p), (o, c, *k), (n, o, *t)
+    for n, o in np.ndindex(*geometry.y[:2]):
+        for t, c in itertools.product(np.ndindex(*geometry.outputs), range(geometry.channels)):
+            for k in np.ndindex(*geometry.taps):
+                p = tuple(s * i + d * j for s, i, d, j in zip(
+                    geometry.stride, t, geometry.dilation, k, strict=True))
+                channel = o // geometry.filters * geometry.channels + c
+                yield (n, channel, *p), (o, c, *k), (n, o, *t)
 
 
-def by_definition(shapes, arrays, missing, stride, dilation, groups):
-    """The derivative of the form by the array that is missing."""
-    result = np.zeros(shapes["xwy".index(missing)], arrays[0].dtype)
-    for indices in terms(shapes, stride, dilation, groups):
+def by_definition(geometry, arrays, missing):
+    """The derivative of the form by the array that is missing; x has no border here."""
+    result = np.zeros(geometry.shape(missing), arrays[0].dtype)
+    for indices in terms(geometry):
         known = [role for role in "xwy" if role != missing]
         factors = [a[indices["xwy".index(r)]] for a, r in zip(arrays, known, strict=True)]
         result[indices["xwy".index(missing)]] += factors[0] * factors[1]
     return result
 
 
-def run(engine, missing, arrays, shape, *geometry):
+def run(engine, missing, arrays, geometry):
     """The engine's result; arrays in the order x, w, y without the missing one."""
-    if missing == "x":
-        w, g = arrays
-        return engine.input_gradient(g, w, shape, *geometry)
-    function = engine.correlate if missing == "y" else engine.weight_gradient
-    return function(*arrays, shape, *geometry)
+    return getattr(engine, MAPS[missing])(*arrays, geometry)
+
+
+def operands(geometry, missing, dtype, rng):
+    return [drawn(geometry.shape(role), dtype, rng) for role in "xwy" if role != missing]
 
 
 def drawn(shape, dtype, rng):
@@ -77,22 +84,21 @@ def drawn(shape, dtype, rng):
     return (rng.normal(size=shape) + imaginary).astype(dtype)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex64, np.complex128, np.int64])
+@pytest.mark.parametrize(
+    "dtype", [np.float32, np.float64, np.complex64, np.complex128, np.int64])
 @pytest.mark.parametrize("missing", "xwy")
 @pytest.mark.parametrize("method", ENGINES)
 def test_three_maps_are_what_the_definition_says(method, missing, dtype):
     rng = np.random.default_rng(0)
-    for geometry, channels in itertools.product(GEOMETRIES, CHANNELS):
-        shapes = sizes(geometry, channels)
-        arrays = [drawn(shape, dtype, rng)
-                  for role, shape in zip("xwy", shapes, strict=True) if role != missing]
+    for case, channels in itertools.product(GEOMETRIES, CHANNELS):
+        geometry = made(case, channels)
+        arrays = operands(geometry, missing, dtype, rng)
         before = [array.copy() for array in arrays]
-        arguments = (*geometry[2:], channels[3])
-        got = run(ENGINES[method], missing, arrays, shapes["xwy".index(missing)], *arguments)
-        want = by_definition(shapes, arrays, missing, *arguments)
+        got = run(ENGINES[method], missing, arrays, geometry)
+        want = by_definition(geometry, arrays, missing)
         assert got.dtype == dtype
-        tolerance = 1e-5 if np.finfo(dtype if np.dtype(dtype).kind in "fc" else float).bits == 32 \
-            else 1e-13
+        single = np.dtype(dtype).kind in "fc" and np.finfo(dtype).bits == 32
+        tolerance = 1e-5 if single else 1e-13
         np.testing.assert_allclose(got, want, rtol=tolerance, atol=tolerance * 10)
         for array, copy in zip(arrays, before, strict=True):
             np.testing.assert_array_equal(array, copy)
@@ -100,15 +106,33 @@ def test_three_maps_are_what_the_definition_says(method, missing, dtype):
 
 @pytest.mark.parametrize("missing", "xwy")
 @pytest.mark.parametrize("method", ENGINES)
+def test_four_dimensions(method, missing):
+    geometry = made(((4, 3, 5, 4), (2, 1, 3, 2), (2, 1, 1, 1), (1, 1, 1, 2)), (2, 1, 2, 2))
+    arrays = operands(geometry, missing, np.float64, np.random.default_rng(0))
+    got = run(ENGINES[method], missing, arrays, geometry)
+    want = by_definition(geometry, arrays, missing)
+    np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("missing", "xwy")
+@pytest.mark.parametrize("method", ENGINES)
+def test_a_result_goes_where_it_is_told(method, missing):
+    """And all of it is written: what was there before does not matter."""
+    for case, channels in itertools.product(GEOMETRIES, CHANNELS):
+        geometry = made(case, channels)
+        arrays = operands(geometry, missing, np.float32, np.random.default_rng(0))
+        out = np.full(geometry.shape(missing), np.nan, np.float32)
+        got = getattr(ENGINES[method], MAPS[missing])(*arrays, geometry, out)
+        assert got is out
+        np.testing.assert_array_equal(out, run(ENGINES[method], missing, arrays, geometry))
+
+
+@pytest.mark.parametrize("missing", "xwy")
+@pytest.mark.parametrize("method", ENGINES)
 def test_any_memory_layout(method, missing):
-    rng = np.random.default_rng(0)
-    geometry, channels = GEOMETRIES[7], CHANNELS[3]
-    shapes = sizes(geometry, channels)
-    arguments = (*geometry[2:], channels[3])
-    arrays = [drawn(shape, np.float64, rng)
-              for role, shape in zip("xwy", shapes, strict=True) if role != missing]
-    shape = shapes["xwy".index(missing)]
-    want = run(ENGINES[method], missing, arrays, shape, *arguments)
+    geometry = made(GEOMETRIES[7], CHANNELS[3])
+    arrays = operands(geometry, missing, np.float64, np.random.default_rng(0))
+    want = run(ENGINES[method], missing, arrays, geometry)
     layouts = {
         "Fortran": np.asfortranarray,
         "reversed": lambda a: a[::-1].copy()[::-1],
@@ -116,54 +140,62 @@ def test_any_memory_layout(method, missing):
         "read-only": lambda a: np.frombuffer(a.tobytes()).reshape(a.shape),
     }
     for name, lay in layouts.items():
-        got = run(ENGINES[method], missing, [lay(a) for a in arrays], shape, *arguments)
+        got = run(ENGINES[method], missing, [lay(a) for a in arrays], geometry)
         np.testing.assert_array_equal(got, want, err_msg=name)
 
 
-@pytest.mark.parametrize("method", ["direct", "matmul"])
+@pytest.mark.parametrize("method", [name for name in ENGINES if ENGINES[name].LOCAL])
 @pytest.mark.parametrize("missing", "xwy")
 def test_a_nan_goes_only_where_the_definition_sends_it(missing, method):
     rng = np.random.default_rng(0)
-    for geometry, channels, role in itertools.product(GEOMETRIES, CHANNELS[2:], "xy"):
+    for case, channels, role in itertools.product(GEOMETRIES, CHANNELS[2:], "xy"):
         if role == missing:
             continue
-        shapes = sizes(geometry, channels)
-        arguments = (*geometry[2:], channels[3])
-        roles = [r for r in "xwy" if r != missing]
-        arrays = [drawn(shapes["xwy".index(r)], np.float64, rng) for r in roles]
-        bad = arrays[roles.index(role)]
+        geometry = made(case, channels)
+        arrays = operands(geometry, missing, np.float64, rng)
+        bad = arrays[[r for r in "xwy" if r != missing].index(role)]
         bad.flat[rng.integers(bad.size)] = np.nan
-        got = run(ENGINES[method], missing, arrays, shapes["xwy".index(missing)], *arguments)
-        want = by_definition(shapes, arrays, missing, *arguments)
+        got = run(ENGINES[method], missing, arrays, geometry)
+        want = by_definition(geometry, arrays, missing)
         np.testing.assert_array_equal(np.isnan(got), np.isnan(want))
 
 
 def test_direct_rounds_single_precision_once():
     rng = np.random.default_rng(0)
-    x, w = (rng.normal(size=size).astype(np.float32) for size in [(1, 64, 40), (1, 64, 9)])
-    shape, geometry = (1, 1, 32), ([1], [1], 1)
-    wide = ENGINES["direct"].correlate(x.astype(float), w.astype(float), shape, *geometry)
-    np.testing.assert_array_equal(ENGINES["direct"].correlate(x, w, shape, *geometry),
+    geometry = Geometry((1, 64, 40), (1, 64, 9), (1, 1, 32), (1,), ((0, 0),), (1,), 1)
+    x, w = (rng.normal(size=size).astype(np.float32) for size in (geometry.x, geometry.w))
+    wide = ENGINES["direct"].correlate(x.astype(float), w.astype(float), geometry)
+    np.testing.assert_array_equal(ENGINES["direct"].correlate(x, w, geometry),
                                   wide.astype(np.float32))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.complex128, np.int16])
 @pytest.mark.parametrize("missing", "xwy")
-@pytest.mark.parametrize("channels", [(0, 2, 3, 1), (2, 0, 3, 1)])
 @pytest.mark.parametrize("method", ENGINES)
-def test_of_nothing_the_sum_is_zero(method, channels, missing):
-    for geometry in GEOMETRIES:
-        shapes = sizes(geometry, channels)
-        arrays = [np.ones(shape) for role, shape in zip("xwy", shapes, strict=True)
-                  if role != missing]
-        shape = shapes["xwy".index(missing)]
-        got = run(ENGINES[method], missing, arrays, shape, *geometry[2:], channels[3])
-        np.testing.assert_array_equal(got, np.zeros(shape))
+def test_of_nothing_the_sum_is_zero(method, missing, dtype):
+    """Whatever it is that there are none of; and no cost divides by it."""
+    for case, channels, nothing in itertools.product(
+            GEOMETRIES, CHANNELS[1:3], itertools.product([False, True], repeat=4)):
+        whole = made(case, channels)
+        batch, c, o, axis = nothing
+        x = (whole.x[0] * (not batch), whole.x[1] * (not c), *whole.x[2:])
+        w = (whole.w[0] * (not o), whole.w[1] * (not c), *whole.w[2:])
+        y = (x[0], w[0], *whole.y[2:])
+        if axis:
+            y = (*y[:-1], 0)
+        geometry = Geometry(x, w, y, whole.stride, whole.padding, whole.dilation, whole.groups)
+        if geometry.products:
+            continue
+        arrays = [np.ones(geometry.shape(role), dtype) for role in "xwy" if role != missing]
+        got = run(ENGINES[method], missing, arrays, geometry)
+        np.testing.assert_array_equal(got, np.zeros(geometry.shape(missing), dtype))
+        assert ENGINES[method].cost(geometry, missing, np.dtype(dtype)) >= 0
 
 
-@pytest.mark.parametrize("geometry", GEOMETRIES)
-def test_phases_meet_every_output_with_every_tap_once(geometry):
-    pixels, taps, stride, dilation = geometry
-    outputs = sizes(geometry, CHANNELS[0])[2][2:]
+@pytest.mark.parametrize("case", GEOMETRIES)
+def test_phases_meet_every_output_with_every_tap_once(case):
+    pixels, taps, stride, dilation = case
+    outputs = made(case, CHANNELS[0]).outputs
     met = np.zeros((*outputs, *taps), int)
     for t, k, p in phases(outputs, taps, stride, dilation):
         met[(*t, *k)] += 1
@@ -175,18 +207,16 @@ def test_phases_meet_every_output_with_every_tap_once(geometry):
 
 
 @functools.cache
-def example(missing, geometry, channels, fewer):
+def example(missing, case, channels, fewer):
     """Arrays in double precision, and what the definition makes of them."""
-    rng = np.random.default_rng(0)
-    shapes = sizes(geometry, channels, fewer)
-    arrays = [drawn(shape, np.float64, rng)
-              for role, shape in zip("xwy", shapes, strict=True) if role != missing]
-    return arrays, by_definition(shapes, arrays, missing, *geometry[2:], channels[3])
+    geometry = made(case, channels, fewer)
+    arrays = operands(geometry, missing, np.float64, np.random.default_rng(0))
+    return arrays, by_definition(geometry, arrays, missing)
 
 
-def check(method, missing, geometry, channels, fewer=0):
-    arrays, want = example(missing, geometry, channels, fewer)
-    got = run(ENGINES[method], missing, arrays, want.shape, *geometry[2:], channels[3])
+def check(method, missing, case, channels, fewer=0):
+    arrays, want = example(missing, case, channels, fewer)
+    got = run(ENGINES[method], missing, arrays, made(case, channels, fewer))
     np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-12)
 
 
@@ -195,8 +225,8 @@ def check(method, missing, geometry, channels, fewer=0):
 @pytest.mark.parametrize("method", ENGINES)
 def test_pixels_that_no_window_reaches(method, missing, fewer):
     """At stride 1 as well: x is longer than its windows reach."""
-    for geometry, channels in itertools.product(GEOMETRIES, CHANNELS):
-        check(method, missing, geometry, channels, fewer)
+    for case, channels in itertools.product(GEOMETRIES, CHANNELS):
+        check(method, missing, case, channels, fewer)
 
 
 #: Large enough for several pieces and tiles along each dimension.
@@ -213,19 +243,19 @@ def test_matmul_in_many_pieces(missing, piece, hands, monkeypatch):
     monkeypatch.setattr(matmul, "PIECE", piece)
     monkeypatch.setattr(threads, "SMALL", 0)
     monkeypatch.setattr(threads, "count", lambda: hands)
-    for geometry, channels, fewer in itertools.product(LARGE, CHANNELS[1:], (0, 2)):
-        check("matmul", missing, geometry, channels, fewer)
+    for case, channels, fewer in itertools.product(LARGE, CHANNELS[1:], (0, 2)):
+        check("matmul", missing, case, channels, fewer)
 
 
 @pytest.mark.parametrize("piece", [200, 1000])
 def test_matmul_multiplies_first(piece, monkeypatch):
     """Wherever it can, which is for a stride of 1."""
     monkeypatch.setattr(matmul, "PIECE", piece)
-    monkeypatch.setattr(matmul, "multiplies_first", lambda x, w, y, stride, *_: max(stride) == 1)
+    monkeypatch.setattr(matmul, "multiplies_first", lambda g: max(g.stride) == 1)
     monkeypatch.setattr(threads, "SMALL", 0)
-    for geometry, channels in itertools.product(LARGE, CHANNELS):
-        check("matmul", "y", geometry, channels, 2)
-        check("matmul", "x", geometry, channels, 2)
+    for case, channels in itertools.product(LARGE, CHANNELS):
+        check("matmul", "y", case, channels, 2)
+        check("matmul", "x", case, channels, 2)
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32, np.int64, np.float32, np.complex64])
@@ -235,13 +265,11 @@ def test_matmul_keeps_the_dtype(first, dtype, monkeypatch):
     monkeypatch.setattr(matmul, "multiplies_first", lambda *_: first)
     monkeypatch.setattr(threads, "SMALL", 0)
     rng = np.random.default_rng(0)
-    x, w = (rng.integers(0, 4, shape).astype(dtype) for shape in [(3, 4, 9, 8), (2, 4, 3, 2)])
-    g = rng.integers(0, 4, (3, 2, 7, 7)).astype(dtype)
-    rest = (1, 1), (1, 1), 1
-    for name, *operands, shape in [("correlate", x, w, g.shape), ("weight_gradient", x, g, w.shape),
-                                   ("input_gradient", g, w, x.shape)]:
-        got, want = (getattr(ENGINES[method], name)(*operands, shape, *rest)
-                     for method in ("matmul", "direct"))
+    geometry = made(((9, 8), (3, 2), (1, 1), (1, 1)), (3, 4, 2, 1))
+    for missing in "xwy":
+        arrays = [rng.integers(0, 4, geometry.shape(role)).astype(dtype)
+                  for role in "xwy" if role != missing]
+        got, want = (run(ENGINES[m], missing, arrays, geometry) for m in ("matmul", "direct"))
         assert got.dtype == dtype
         np.testing.assert_array_equal(got, want)
 
@@ -253,19 +281,14 @@ def test_a_border_is_an_argument(method, small, missing, monkeypatch):
     """As wide as the windows reach, and wider: some see zeros alone."""
     monkeypatch.setattr(threads, "SMALL", small)
     rng = np.random.default_rng(0)
-    for geometry, channels in itertools.product(GEOMETRIES, CHANNELS):
-        border = [((n - 1) // 3, (n - 1) // 2) for n in geometry[0]]
-        shapes = sizes(geometry, channels)
-        whole = {role: drawn(shape, np.float64, rng)
-                 for role, shape in zip("xwy", shapes, strict=True)}
-        inside = cropped(whole["x"], border)
-        whole["x"] = padded(inside, border)
-        part = whole | {"x": inside}
-        arguments = (*geometry[2:], channels[3])
-        got, want = (run(ENGINES[method], missing, [a for role, a in arrays.items()
-                                                    if role != missing],
-                         arrays[missing].shape, *arguments, *more)
-                     for arrays, more in ((part, [border]), (whole, [])))
+    for case, channels in itertools.product(GEOMETRIES, CHANNELS):
+        border = [((n - 1) // 3, (n - 1) // 2) for n in case[0]]
+        geometry = made(case, channels, border=border)
+        part = {role: drawn(geometry.shape(role), np.float64, rng) for role in "xwy"}
+        whole = part | {"x": padded(part["x"], border)}
+        got, want = (run(ENGINES[method], missing,
+                         [a for role, a in arrays.items() if role != missing], each)
+                     for arrays, each in ((part, geometry), (whole, geometry.borderless())))
         want = cropped(want, border) if missing == "x" else want
         np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-12)
 
@@ -275,7 +298,7 @@ def small_tiles(monkeypatch):
     """Let fft take tiles with these sides, or as near as the kernel allows."""
     def use(side):
         monkeypatch.setattr(fft, "_SIDES", (side,))
-        monkeypatch.setattr(fft, "cost", lambda plan: np.prod(plan.tile))
+        monkeypatch.setattr(fft, "_nanoseconds", lambda plan, _: np.prod(plan.tile))
         # at least one larger than the kernel, where otherwise it is at least twice as large
         monkeypatch.setattr(fft.fft, "next_fast_len", lambda n, real: {4: 3, 6: 4}.get(n, n))
         fft.make_plan.cache_clear()
@@ -290,16 +313,82 @@ def test_fft_in_many_tiles(missing, side, small_tiles, monkeypatch):
     """Odd and even sides, from one more than the kernel on; planes, and matrices of channels."""
     small_tiles(side)
     tiles = []
-    for (geometry, channels), few, fewer in itertools.product(
+    for (case, channels), few, fewer in itertools.product(
             itertools.product(LARGE, CHANNELS[1:]), (0, 100), (0, 2)):
         monkeypatch.setattr(fft, "_FEW", few)
-        check("fft", missing, geometry, channels, fewer)
-        plan = fft.make_plan(*sizes(geometry, channels, fewer), *geometry[2:], channels[3], True)
+        check("fft", missing, case, channels, fewer)
+        plan = fft.make_plan(made(case, channels, fewer), True)
         tiles.append((plan.tile, plan.points("w"), plan.spread["x"]["b"][1][0]))
     if side == 2:
         assert any(all(t == k + 1 for t, k in zip(tile, taps, strict=True))
                    for tile, taps, _ in tiles)
     assert {len(n) for _, _, n in tiles if min(n) > 1} == {1, 2, 3}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex64, np.complex128])
+@pytest.mark.parametrize("scale", [1e-37, 1e-20, 1e20, 1e37])
+@pytest.mark.parametrize("missing", "xwy")
+def test_fft_of_large_and_small_numbers(missing, scale, dtype):
+    """One operand is large or small, and the other its inverse: the result is neither."""
+    rng = np.random.default_rng(0)
+    for case, channels in itertools.product((GEOMETRIES[1], GEOMETRIES[6], LARGE[3]), CHANNELS):
+        geometry = made(case, channels)
+        first, second = operands(geometry, missing, dtype, rng)
+        first, second = first * dtype(scale), second / dtype(scale)
+        got = run(ENGINES["fft"], missing, [first, second], geometry)
+        want = run(ENGINES["direct"], missing, [first, second], geometry)
+        assert np.isfinite(got).all()
+        error = np.abs(got - want).max() / np.abs(want).max()
+        assert error < 20 * np.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("missing", "xwy")
+def test_fft_overflows_where_the_result_does(missing):
+    geometry = made(GEOMETRIES[6], CHANNELS[1])
+    arrays = [np.full(geometry.shape(role), 1e36, np.float32)
+              for role in "xwy" if role != missing]
+    with np.errstate(over="ignore"):
+        assert (run(ENGINES["fft"], missing, arrays, geometry) == np.inf).all()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int16, np.int32, np.int64])
+@pytest.mark.parametrize("missing", "xwy")
+def test_integers_wrap_around_alike(missing, dtype):
+    """By transforms too, whose numbers are exact to 53 bits: those of int64 need more."""
+    rng = np.random.default_rng(0)
+    info = np.iinfo(dtype)
+    for case, channels in itertools.product((GEOMETRIES[1], GEOMETRIES[7], LARGE[3]), CHANNELS):
+        geometry = made(case, channels)
+        arrays = [rng.integers(info.min, info.max, geometry.shape(role), dtype, endpoint=True)
+                  for role in "xwy" if role != missing]
+        for array in arrays:
+            array.flat[0], array.flat[-1] = info.min, info.max
+        with np.errstate(over="ignore"):
+            want = by_definition(geometry, arrays, missing)
+        for engine in ENGINES.values():
+            np.testing.assert_array_equal(run(engine, missing, arrays, geometry), want)
+
+
+def numbers(plan):
+    """How many numbers a plan's tiles hold, of all three arrays."""
+    return sum(np.prod(plan.merged(role, plan.tile), dtype=object) for role in "xwy")
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3, 7, 64, 1000, 10**6, 2**40, 2**62])
+@pytest.mark.parametrize("dilation", [1, 2, 3, 7, 64, 1000, 10**6, 2**40, 2**62])
+def test_the_memory_of_fft_grows_with_neither_stride_nor_dilation(stride, dilation):
+    """Phases that no output or no tap is in are left out."""
+    pixels, taps = 900, 3 if dilation <= 64 else 1
+    outputs = (pixels - dilation * (taps - 1) - 1) // stride + 1
+    geometry = Geometry((2, 3, pixels, 5), (4, 3, taps, 1), (2, 4, outputs, 5), (stride, 1),
+                        ((0, 0), (0, 0)), (dilation, 1), 1)
+    arrays = sum(np.prod(geometry.shape(role)) for role in "xwy")
+    assert numbers(fft.make_plan(geometry, True)) < 12 * arrays
+    assert sum(fft.make_plan(geometry, True).extent("x")) < 4 * (pixels + 5)
+    x, w = np.ones(geometry.x), np.ones(geometry.w)
+    for engine in ENGINES.values():
+        y = engine.correlate(x, w, geometry)
+        np.testing.assert_allclose(y, 3 * taps)
 
 
 def test_engines_import_no_torch():

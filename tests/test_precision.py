@@ -5,11 +5,12 @@ import pytest
 
 from scipyconv.engines import matmul
 from scipyconv.engines.choice import ENGINES
+from scipyconv.geometry import Geometry
 
 SHAPES = {"x": (2, 8, 30, 28), "w": (8, 8, 5, 4), "y": (2, 8, 26, 25)}
-GEOMETRY = ((1, 1), (1, 1), 1)
+GEOMETRY = Geometry(SHAPES["x"], SHAPES["w"], SHAPES["y"], (1, 1), ((0, 0), (0, 0)), (1, 1), 1)
 DTYPES = [np.float32, np.float64, np.complex64, np.complex128]
-MAPS = {"y": ("correlate", "x", "w"), "x": ("input_gradient", "y", "w"),
+MAPS = {"y": ("correlate", "x", "w"), "x": ("input_gradient", "w", "y"),
         "w": ("weight_gradient", "x", "y")}
 
 
@@ -29,7 +30,7 @@ def in_long_double(out, a, b):
         if out == "y":
             result += np.einsum("ncpq,oc->nopq", a[pixels], b[:, :, i, j])
         elif out == "x":
-            result[pixels] += np.einsum("nopq,oc->ncpq", a, b[:, :, i, j])
+            result[pixels] += np.einsum("oc,nopq->ncpq", a[:, :, i, j], b)
         else:
             result[:, :, i, j] = np.einsum("ncpq,nopq->oc", a[pixels], b)
     return result
@@ -40,14 +41,15 @@ def errors(method, out, dtype):
     name, *roles = MAPS[out]
     a, b = (drawn(role, dtype) for role in roles)
     exact = in_long_double(out, a, b)
-    error = np.abs(getattr(ENGINES[method], name)(a, b, SHAPES[out], *GEOMETRY) - exact)
+    error = np.abs(getattr(ENGINES[method], name)(a, b, GEOMETRY) - exact)
     size, eps = np.abs(exact), np.finfo(dtype).eps
     return [float(f(error) / f(size) / eps) for f in (np.max, lambda e: np.sqrt(np.mean(e**2)))]
 
 
 #: The most that is allowed, largest and typical. Direct rounds once, by half an eps, from double.
 #: Sums of n numbers in random order err by √n/2 eps or so of a product; a transform of N by log2 N.
-BOUNDS = {"direct": (0.51, 0.5), "matmul": (8, 4), "fft": (4, 4)}
+#: Products first are added over the channels by BLAS, and then over the taps: in two short sums.
+BOUNDS = {"direct": (0.51, 0.5), "matmul": (6, 4), "products first": (2.5, 1.5), "fft": (3, 2.5)}
 
 
 @pytest.mark.skipif(np.finfo(np.longdouble).eps > 1e-18, reason="there is nothing wider")
@@ -72,8 +74,8 @@ def test_products_first_err_as_little(dtype, monkeypatch):
         largest, typical = errors("matmul", out, dtype)
         print(f"first   {np.dtype(dtype).name:11} {out}  largest {largest:5.2f} eps, "
               f"typical {typical:5.2f} eps")
-        assert largest <= BOUNDS["matmul"][0]
-        assert typical <= BOUNDS["matmul"][1]
+        assert largest <= BOUNDS["products first"][0]
+        assert typical <= BOUNDS["products first"][1]
 
 
 @pytest.mark.parametrize("dtype", DTYPES[:2], ids=lambda dtype: dtype.__name__)
@@ -83,7 +85,7 @@ def test_error_bounds_hold_for_bad_numbers(method, dtype):
     x, w = drawn("x", dtype), drawn("w", dtype)
     x *= (10.0 ** np.linspace(-4, 4, x.shape[-1])).astype(dtype)
     exact = in_long_double("y", x, w)
-    error = np.abs(ENGINES[method].correlate(x, w, SHAPES["y"], *GEOMETRY) - exact)
+    error = np.abs(ENGINES[method].correlate(x, w, GEOMETRY) - exact)
     eps = np.finfo(dtype).eps
     if method == "fft":
         norms = np.linalg.norm(x.astype(float)) * np.linalg.norm(w.astype(float))
