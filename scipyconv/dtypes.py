@@ -26,8 +26,9 @@ ACCEPTED = tuple(COMPUTED_IN)
 #: The dtypes that a parameter may have: only these carry gradients.
 DIFFERENTIABLE = tuple(d for d in ACCEPTED if d.is_floating_point or d.is_complex)
 
-#: The dtype of the NumPy array that shares a computed tensor's memory.
-_NUMPY = {d: np.dtype(str(d).removeprefix("torch.")) for d in COMPUTED_IN.values()}
+#: The dtype of the NumPy array that each is computed in.
+_NUMPY = {dtype: np.dtype(str(wide).removeprefix("torch."))
+          for dtype, wide in COMPUTED_IN.items()}
 
 
 def computed(tensor: Tensor) -> Tensor:
@@ -47,4 +48,4 @@ def numpy_dtype(dtype: torch.dtype) -> np.dtype:
         >>> numpy_dtype(torch.float16)
         dtype('float32')
     """
-    return _NUMPY[COMPUTED_IN[dtype]]
+    return _NUMPY[dtype]

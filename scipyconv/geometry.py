@@ -11,7 +11,9 @@ arguments to the engine; only the operator's schema takes it apart.
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import prod
+from typing import Any
 
 Sizes = tuple[int, ...]
 #: Zeros (before, after) for each spatial dimension.
@@ -53,17 +55,17 @@ class Geometry:
         sizes: Sizes = getattr(self, role)
         return sizes
 
-    @property
+    @cached_property
     def pixels(self) -> Sizes:
         """The spatial sizes of x, without its border."""
         return self.x[2:]
 
-    @property
+    @cached_property
     def taps(self) -> Sizes:
         """The spatial sizes of w."""
         return self.w[2:]
 
-    @property
+    @cached_property
     def outputs(self) -> Sizes:
         """The spatial sizes of y."""
         return self.y[2:]
@@ -78,27 +80,78 @@ class Geometry:
         """The input channels of one group, C."""
         return self.w[1]
 
-    @property
+    @cached_property
     def filters(self) -> int:
         """The output channels of one group, O."""
         return self.w[0] // self.groups
 
-    @property
+    @cached_property
     def bordered(self) -> Sizes:
         """The shape of x with its border of zeros."""
         sides = zip(self.pixels, self.padding, strict=True)
         return (*self.x[:2], *(n + before + after for n, (before, after) in sides))
 
+    @cached_property
+    def inside(self) -> tuple[Any, ...]:
+        """Where x is in x with its border: an index."""
+        sides = zip(self.pixels, self.padding, strict=True)
+        return (..., *(slice(before, before + n) for n, (before, _) in sides))
+
     def borderless(self) -> "Geometry":
         """Return the same geometry with the border as a part of x."""
         return replace(self, x=self.bordered, padding=((0, 0),) * len(self.padding))
 
-    @property
+    @cached_property
     def span(self) -> Sizes:
         """The pixels from a window's first tap to its last, both included."""
         return spans(self.taps, self.dilation)
 
+    @cached_property
+    def steps(self) -> tuple[Sizes, Sizes]:
+        """The stride and the dilation, and 0 where there is but one output, or one tap.
+
+        A step that is never taken may be larger than any memory.
+        """
+        return (
+            tuple(s if t > 1 else 0 for s, t in zip(self.stride, self.outputs, strict=True)),
+            tuple(d if k > 1 else 0 for d, k in zip(self.dilation, self.taps, strict=True)),
+        )
+
+    @cached_property
+    def unseen(self) -> Pairs:
+        """The outputs at each end that saw the border alone: no pixel gave them anything."""
+        return tuple((max(-before, 0), max(-after, 0)) for before, after in self._around)
+
+    @cached_property
+    def turned(self) -> "Geometry":
+        """The correlation that the input's gradient is: of y with the flipped weights.
+
+        For a stride of 1, and without the outputs that are `unseen`.
+
+        Examples:
+            >>> Geometry((1, 2, 9), (6, 2, 3), (1, 6, 7), (1,), ((0, 0),), (1,), 1).turned
+            Geometry(x=(1, 6, 7), w=(2, 6, 3), y=(1, 2, 9), stride=(1,), padding=((2, 2),),
+            dilation=(1,), groups=1)
+        """
+        seen = (t - sum(ends) for t, ends in zip(self.outputs, self.unseen, strict=True))
+        zeros = ((max(before, 0), max(after, 0)) for before, after in self._around)
+        return Geometry(
+            x=(*self.y[:2], *seen),
+            w=(self.x[1], self.filters, *self.taps),
+            y=self.x,
+            stride=self.stride,
+            padding=tuple(zeros),
+            dilation=self.dilation,
+            groups=self.groups,
+        )
+
     @property
+    def _around(self) -> Pairs:
+        """The zeros around the cotangent; fewer than none where the border alone was seen."""
+        return tuple((span - 1 - before, n - t + before) for span, n, t, (before, _) in zip(
+            self.span, self.pixels, self.outputs, self.padding, strict=True))
+
+    @cached_property
     def products(self) -> int:
         """The number of terms of T: the multiplications that the definition takes."""
         places = self.batch * prod(self.outputs)

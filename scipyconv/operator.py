@@ -90,7 +90,7 @@ class AllocationError(RuntimeError, MemoryError):
 
 
 def compute(out: str, a: Any, b: Any, geometry: Geometry, engine: ModuleType,
-            like: Tensor) -> Tensor:
+            result: Array) -> None:
     """Let an engine compute one map.
 
     Args:
@@ -99,18 +99,15 @@ def compute(out: str, a: Any, b: Any, geometry: Geometry, engine: ModuleType,
         b: The second operand, likewise.
         geometry: The three shapes, and how they belong together.
         engine: One of `scipyconv.engines`.
-        like: A tensor of the result's dtype.
+        result: Where the result goes.
 
     Raises:
         AllocationError: there is too little memory.
     """
-    result = like.new_empty(geometry.shape(out))
     try:
-        with np.errstate(all="ignore"):  # infinities and NaN are results, as in torch
-            getattr(engine, _MAPS[out])(a, b, geometry, as_array(result))
+        getattr(engine, _MAPS[out])(a, b, geometry, result)
     except MemoryError as error:
         raise AllocationError(_shortage(error, engine, geometry)) from error
-    return result
 
 
 def _shortage(error: MemoryError, engine: ModuleType, geometry: Geometry) -> str:
@@ -149,7 +146,10 @@ def _compute(out: str, a: Tensor, b: Tensor, *flat: Any) -> Tensor:
     *numbers, method = flat
     geometry = _geometry(out, a.shape, b.shape, *numbers)
     name = choose_engine(geometry, a.dtype, preferred(method), (out,)).method
-    return compute(out, as_array(a), as_array(b), geometry, ENGINES[name], a)
+    result = a.new_empty(geometry.shape(out))
+    with np.errstate(all="ignore"):  # infinities and NaN are results, as in torch
+        compute(out, as_array(a), as_array(b), geometry, ENGINES[name], as_array(result))
+    return result
 
 
 def _shape(out: str, a: Tensor, b: Tensor, *flat: Any) -> Tensor:

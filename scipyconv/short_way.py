@@ -9,11 +9,11 @@ A call leaves nothing behind: autograd saves the operands alone, and the engine 
 the forward and travels with the Function.
 """
 
-from collections.abc import Hashable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from functools import wraps
 from math import prod
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -27,6 +27,24 @@ from scipyconv.engines.choice import ENGINES
 from scipyconv.geometry import OPERANDS, Geometry
 from scipyconv.method import preferred
 from scipyconv.operator import adjoint, choose_engine, compute, contract
+
+Function_ = TypeVar("Function_", bound=Callable[..., Any])
+
+
+def _named(name: str) -> Callable[[Function_], Function_]:
+    """Give the profiler a name to show; to ask for one costs next to nothing."""
+
+    def decorate(function: Function_) -> Function_:
+        @wraps(function)
+        def named(*args: Any) -> Any:
+            if not internals.is_profiled():
+                return function(*args)
+            with torch.autograd.profiler.record_function(name):
+                return function(*args)
+
+        return named  # type: ignore[return-value]
+
+    return decorate
 
 
 @dataclass(frozen=True)
@@ -91,16 +109,16 @@ def gradients_wanted(out: str, a: Tensor, b: Tensor) -> str:
 
 def is_plain(*tensors: Tensor | None) -> bool:
     """Tell whether nothing but the gradient can be asked of what these become."""
-    return not internals.is_observed() and all(t is None or _is_plain(t) for t in tensors)
+    if internals.is_observed():
+        return False
+    for t in tensors:
+        if t is not None and (type(t) not in _PLAIN or not t.is_cpu
+                              or t.layout is not torch.strided or t.is_nested):
+            return False
+    return True
 
 
-def _is_plain(t: Tensor) -> bool:
-    return (
-        type(t) in (Tensor, torch.nn.Parameter)
-        and t.is_cpu
-        and t.layout is torch.strided
-        and not t.is_nested
-    )
+_PLAIN = (Tensor, torch.nn.Parameter)
 
 
 def _is_symbolic(geometry: Geometry) -> bool:
@@ -120,15 +138,16 @@ def key(out: str, dims: int, operands: tuple[Any, ...], arguments: tuple[Any, ..
     1, 1.0 and True are equal, and an int's subclass may be anything. So only a call whose
     arguments are plain ints, strings and tuples of them is remembered.
     """
-    input, weight, _ = operands
+    input, weight, bias = operands
     if input is None or weight is None or not is_plain(*operands):
         return None
     if input.ndim != dims + 2 or COMPUTED_IN.get(input.dtype) is not input.dtype:
         return None
     if torch.is_autocast_enabled("cpu") or not _is_exact(arguments):
         return None
-    each = tuple(None if t is None else (t.dtype, t.shape) for t in operands)
-    return out, each, arguments, preferred("auto")
+    of_bias = None if bias is None else (bias.dtype, bias.shape)
+    return (out, input.dtype, input.shape, weight.dtype, weight.shape, of_bias, arguments,
+            preferred("auto"))
 
 
 def recall(key: Hashable) -> Call | None:
@@ -177,31 +196,36 @@ class Convolution(Function):
 _apply = internals.single_level_apply(Convolution)
 
 
+@_named("scipyconv::convolution")
 def _forward(call: Call, engine: str, a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
-    with _named("scipyconv::convolution"):
-        y = compute(call.out, as_array(a), as_array(b), call.geometry, ENGINES[engine], a)
+    """The result of a map, and the bias added to it."""
+    y = a.new_empty(*call.geometry.shape(call.out))
+    array = as_array(y)
+    with np.errstate(all="ignore"):  # infinities and NaN are results, as in torch
+        compute(call.out, as_array(a), as_array(b), call.geometry, ENGINES[engine], array)
         if bias is not None:
-            array = as_array(y)
-            with np.errstate(all="ignore"):
-                array += as_array(bias).reshape(-1, *[1] * (y.ndim - 2))
+            array += as_array(bias).reshape(-1, *[1] * (y.ndim - 2))
     return y
 
 
+@_named("scipyconv::convolution_backward")
 def _gradients(call: Call, engine: str, g: Tensor, operands: tuple[Tensor, Tensor],
                wanted: tuple[bool, ...]) -> list[Tensor | None]:
     """The gradients of a, b and the bias, straight from the engine."""
     module, geometry = ENGINES[engine], call.geometry
     cotangent = np.ascontiguousarray(as_array(g))
     shared: Any = cotangent
-    if wanted[0] and wanted[1] and hasattr(module, "prepare"):
-        shared = module.prepare(call.out, cotangent, geometry)
 
     def gradient(i: int) -> Tensor:
         role, *pair = adjoint(call.out, i, shared, operands)
         first, second = (as_array(t) if isinstance(t, Tensor) else t for t in pair)
-        return compute(role, first, second, geometry, module, g)
+        result = g.new_empty(*geometry.shape(role))
+        compute(role, first, second, geometry, module, as_array(result))
+        return result
 
-    with _named("scipyconv::convolution_backward"):
+    with np.errstate(all="ignore"):
+        if wanted[0] and wanted[1] and hasattr(module, "prepare"):
+            shared = module.prepare(call.out, cotangent, geometry)
         found = [gradient(i) if wanted[i] else None for i in range(2)]
         return [*found, _summed(cotangent, g) if wanted[2] else None]
 
@@ -224,15 +248,8 @@ def _summed(cotangent: Array, like: Tensor) -> Tensor:
     NumPy adds up a plane in pairs, but samples one after the other: those in double
     precision, so that a million of them lose no digits.
     """
-    with np.errstate(all="ignore"):
-        size = prod(cotangent.shape[2:])
-        planes = cotangent.reshape(*cotangent.shape[:2], size).sum(-1)
-        total = planes.sum(0, dtype=np.result_type(planes, np.float64))
-        gradient = like.new_empty(total.shape)
-        as_array(gradient)[...] = total
+    size = prod(cotangent.shape[2:])
+    planes = np.add.reduce(cotangent.reshape(*cotangent.shape[:2], size), 2)
+    gradient = like.new_empty(planes.shape[1])
+    as_array(gradient)[...] = np.add.reduce(planes, 0, np.promote_types(planes.dtype, "f8"))
     return gradient
-
-
-def _named(name: str) -> AbstractContextManager[Any]:
-    """Give the profiler a name to show; to ask costs a twentieth of a microsecond."""
-    return torch.autograd.profiler.record_function(name) if internals.is_profiled() else nullcontext()

@@ -295,7 +295,7 @@ def test_ffts_cost_tells_stride_from_dilation():
     assert fft.cost(strided, "y", FLOAT32) != fft.cost(dilated, "y", FLOAT32)
 
 
-@pytest.mark.parametrize("way", ["multiplies_first", "_stamps", "turned"])
+@pytest.mark.parametrize("way", ["multiplies_first", "_stamps"])
 def test_matmuls_cost_is_that_of_the_way_that_runs(way, monkeypatch):
     """What decides is asked by both: by the cost, and by the map."""
     asked, original = [], getattr(matmul, way)

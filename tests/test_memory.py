@@ -76,7 +76,7 @@ def test_products_first_need_three_pieces(monkeypatch):
     monkeypatch.setattr(threads, "count", lambda: 1)
     first = made((1, 3, 128, 128), (64, 3, 7, 7), (1, 64, 128, 128), padding=3)
     few = made((1, 12, 190, 190), (4, 12, 7, 7), (1, 4, 190, 190), padding=3)
-    assert matmul.multiplies_first(matmul.turned(first))
+    assert matmul.multiplies_first(first.turned)
     assert matmul.multiplies_first(few)
     for function, geometry, roles in [(matmul.input_gradient, first, "wy"),
                                       (matmul.correlate, few, "xw")]:

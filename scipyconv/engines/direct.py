@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import signal
 
-from scipyconv.engines.zeros import cropped, padded
+from scipyconv.engines.zeros import bordered, cropped, padded
 from scipyconv.geometry import Geometry
 
 Array = npt.NDArray[Any]
@@ -42,7 +42,7 @@ def correlate(x: Array, w: Array, geometry: Geometry, out: Array | None = None) 
         >>> correlate(x, w, geometry)
         array([[[2., 7.]]])
     """
-    dtype, (x, w) = x.dtype, _widened(padded(x, geometry.padding), w)
+    dtype, (x, w) = x.dtype, _widened(bordered(x, geometry), w)
     y = np.zeros(geometry.y, x.dtype)
     for t, k, p in _phases_of(geometry):
         for o, c in _by_output(geometry):
@@ -82,7 +82,7 @@ def weight_gradient(x: Array, y: Array, geometry: Geometry,
         >>> weight_gradient(x, y, geometry)
         array([[[21., 16.]]])
     """
-    dtype, (x, y) = x.dtype, _widened(padded(x, geometry.padding), y)
+    dtype, (x, y) = x.dtype, _widened(bordered(x, geometry), y)
     grad_w = np.zeros(geometry.w, x.dtype)
     for t, k, p in _phases_of(geometry):
         for o, c in _by_output(geometry):

@@ -252,10 +252,6 @@ class Plan(NamedTuple):
         first = self.order[role].index("f")
         return tuple(range(first, first + len(self.tile)))
 
-    def options(self, role: str) -> dict[str, Any]:
-        """What every transform of a role is told."""
-        return {"s": self.tile, "axes": self.along(role), "workers": threads.count()}
-
     def border(self, role: str) -> Zeros:
         """The zeros around a role's array: only x has any."""
         return self.geometry.padding if role == "x" else ((0, 0),) * len(self.tile)
@@ -272,16 +268,25 @@ class Plan(NamedTuple):
         points = np.empty(view.shape, view.dtype)
         _scaled(points, view, -exponent)
         points = points.reshape(self.merged(role, self.points(role)))
-        options = self.options(role)
-        if self.real:
-            spectrum = fft.rfftn(points, **options)
-            if role != "x":
-                _in_threads(_conjugate, spectrum, spectrum)
-        elif role == "x":
-            spectrum = fft.fftn(points, **options)
-        else:
-            spectrum = fft.ifftn(points, norm="forward", **options)
+        spectrum = self._forth(role, points)
         return Spectrum(self.matrices(role, spectrum), exponent, array.dtype)
+
+    def _forth(self, role: str, points: Array) -> Array:
+        """Transform axis by axis, the last one first: the zeros of the others come later.
+
+        Conjugates are transformed the other way around, after the first axis.
+        """
+        *others, last = zip(self.along(role), self.tile, strict=True)
+        conjugate = role != "x"
+        if self.real:
+            spectrum = fft.rfft(points, last[1], last[0], workers=threads.count())
+            if conjugate:
+                _in_threads(_conjugate, spectrum, spectrum)
+        else:
+            spectrum = _transformed(points, *last, conjugate, "forth")
+        for axis, size in reversed(others):
+            spectrum = _transformed(spectrum, axis, size, conjugate, "forth")
+        return spectrum
 
     def contract(self, out: str, spectra: dict[str, Spectrum], result: Array) -> None:
         """Multiply two spectra to the third, transform it back, put its tiles together."""
@@ -333,19 +338,32 @@ class Plan(NamedTuple):
         threads.share(work, threads.cut(len(out), threads.count()))
 
     def _back(self, out: str, spectrum: Array) -> Array:
-        options = self.options(out)
-        if not self.real:
-            points = (fft.ifftn(spectrum, **options) if out != "x"
-                      else fft.fftn(spectrum, norm="forward", **options))
-        else:
-            if out == "x":  # this one came out conjugated
-                _in_threads(_conjugate, spectrum, spectrum)
-            points = fft.irfftn(spectrum, **options)
-        crop = [slice(None)] * points.ndim
-        for axis, size in zip(self.along(out), self.points(out), strict=True):
-            crop[axis] = slice(size)
-        cropped: Array = points[tuple(crop)]
-        return cropped
+        """Transform back axis by axis, the last one last: what wraps is cut off before.
+
+        X comes out conjugated where the numbers are real; where not, the other way around.
+        """
+        axes = list(zip(self.along(out), self.tile, self.points(out), strict=True))
+        last, conjugate = axes.pop() if self.real else None, out == "x"
+        for axis, size, kept in axes:
+            spectrum = _transformed(spectrum, axis, size, not conjugate, "back")
+            spectrum = spectrum[(slice(None),) * axis + (slice(kept),)]
+        if last is None:
+            return spectrum
+        axis, size, kept = last
+        if conjugate:
+            _in_threads(_conjugate, spectrum, spectrum)
+        points = fft.irfft(spectrum, size, axis, workers=threads.count())
+        cut: Array = points[(slice(None),) * axis + (slice(kept),)]
+        return cut
+
+
+def _transformed(array: Array, axis: int, size: int, inverse: bool, way: str) -> Array:
+    """Transform along one axis; on the way back, whichever sign, divide by the size."""
+    function = fft.ifft if inverse else fft.fft
+    norm = "backward" if inverse == (way == "back") else "forward"
+    result: Array = function(array, size, axis, norm, overwrite_x=True,
+                             workers=threads.count())
+    return result
 
 
 def _scaled(target: Array, source: Array, exponent: int) -> None:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from scipyconv.engines import threads
 from scipyconv.engines.windows import added_up, patch, windows
-from scipyconv.engines.zeros import Zeros, cropped, padded
+from scipyconv.engines.zeros import bordered, cropped
 from scipyconv.geometry import Geometry
 
 Array = npt.NDArray[Any]
@@ -57,7 +57,7 @@ def correlate(x: Array, w: Array, geometry: Geometry, out: Array | None = None) 
     y = np.empty(geometry.y, x.dtype) if out is None else out
     x, outputs = np.ascontiguousarray(x), _by_group(y, geometry.groups)
     if geometry.products <= threads.SMALL:
-        columns = _columns(windows(padded(x, geometry.padding), geometry, geometry.outputs))
+        columns = _columns(windows(bordered(x, geometry), geometry, geometry.outputs))
         np.matmul(_rows(w, geometry.groups), columns, out=_flat(outputs))
     elif multiplies_first(geometry):
         _add_products(x, w, geometry, outputs)
@@ -135,7 +135,7 @@ def weight_gradient(x: Array, y: Array, geometry: Geometry,
     rows = (geometry.groups, geometry.filters, prod(geometry.w[1:]))
     gradient = grad_w.reshape(rows)
     if geometry.products <= threads.SMALL:
-        columns = _columns(windows(padded(x, geometry.padding), geometry, geometry.outputs))
+        columns = _columns(windows(bordered(x, geometry), geometry, geometry.outputs))
         gradient[...] = _summed(_flat(cotangents) @ columns.swapaxes(2, 3))
         return grad_w
 
@@ -172,44 +172,13 @@ def input_gradient(w: Array, y: Array, geometry: Geometry,
     """
     if _stamps(geometry):
         return _stamped(w, y, geometry, out)
-    unseen = [(max(-before, 0), max(-after, 0)) for before, after in _around(geometry)]
-    return correlate(cropped(y, unseen), _flipped(w, geometry.groups), turned(geometry), out)
+    seen = cropped(y, geometry.unseen)
+    return correlate(seen, _flipped(w, geometry.groups), geometry.turned, out)
 
 
 def _stamps(geometry: Geometry) -> bool:
     """Whether the input's gradient is stamped, tap by tap."""
     return max(geometry.stride) > 1
-
-
-def _around(geometry: Geometry) -> Zeros:
-    """The zeros around the cotangent; fewer than none where the border alone was seen."""
-    return [(span - 1 - before, n - t + before) for span, n, t, (before, _) in zip(
-        geometry.span, geometry.pixels, geometry.outputs, geometry.padding, strict=True)]
-
-
-def turned(geometry: Geometry) -> Geometry:
-    """Return the correlation that the input's gradient is: of y with the flipped weights.
-
-    For a stride of 1. Outputs that saw the border alone are left out: no pixel gave them
-    anything.
-
-    Examples:
-        >>> turned(Geometry((1, 2, 9), (6, 2, 3), (1, 6, 7), (1,), ((0, 0),), (1,), 1))
-        Geometry(x=(1, 6, 7), w=(2, 6, 3), y=(1, 2, 9), stride=(1,), padding=((2, 2),),
-        dilation=(1,), groups=1)
-    """
-    around = _around(geometry)
-    outputs = (t + min(before, 0) + min(after, 0) for t, (before, after) in zip(
-        geometry.outputs, around, strict=True))
-    return Geometry(
-        x=(*geometry.y[:2], *outputs),
-        w=(geometry.x[1], geometry.filters, *geometry.taps),
-        y=geometry.x,
-        stride=geometry.stride,
-        padding=tuple((max(before, 0), max(after, 0)) for before, after in around),
-        dilation=geometry.dilation,
-        groups=geometry.groups,
-    )
 
 
 def _stamped(w: Array, y: Array, geometry: Geometry, out: Array | None) -> Array:
@@ -265,7 +234,7 @@ def cost(geometry: Geometry, maps: str, dtype: np.dtype[Any]) -> float:
 def _cost(geometry: Geometry, role: str, dtype: np.dtype[Any]) -> float:
     """Products, dearer where a matrix has few rows, and what moves numbers."""
     if role == "x" and not _stamps(geometry):
-        geometry, role = turned(geometry), "y"
+        geometry, role = geometry.turned, "y"
     columns, taps = _columns_of(geometry), prod(geometry.taps)
     outputs, inputs, row = geometry.filters, geometry.channels * taps, geometry.outputs[-1]
     products, moved = columns * inputs * outputs, 9 * columns * inputs / row * (taps > 1)

@@ -62,7 +62,7 @@ def windows(patch: Array, geometry: Geometry, outputs: Sequence[int]) -> Array:
     shape = (len(patch), geometry.groups, geometry.channels, *geometry.taps, *outputs)
     return _view(patch, shape, (
         n, geometry.channels * c, c,
-        *_steps(geometry.taps, geometry.dilation, p), *_steps(outputs, geometry.stride, p)))
+        *map(mul, geometry.steps[1], p), *map(mul, geometry.steps[0], p)))
 
 
 def added_up(products: Array, geometry: Geometry, outputs: Sequence[int]) -> Array:
@@ -81,12 +81,6 @@ def added_up(products: Array, geometry: Geometry, outputs: Sequence[int]) -> Arr
         _view(products, (*products.shape[:end], long), (*first, *taps, pixels[-1])),
         tuple(range(3, end)), dtype=products.dtype)
     return _view(sums, (*sums.shape[:3], *outputs), (*sums.strides[:3], *pixels))
-
-
-def _steps(sizes: Sequence[int], apart: Sequence[int], pixels: Sequence[int]) -> list[int]:
-    """The strides in memory of what lies so far apart; 0 where there is but one."""
-    return [step if size > 1 else 0
-            for size, step in zip(sizes, map(mul, apart, pixels), strict=True)]
 
 
 def _view(a: Array, shape: Sequence[int], strides: Sequence[int]) -> Array:
