@@ -14,6 +14,7 @@ import torch
 import scipyconv
 from scipyconv.engines import fft, matmul, threads
 from scipyconv.functional import conv2d
+from scipyconv.geometry import Geometry
 
 
 @pytest.fixture
@@ -32,21 +33,25 @@ def tiny_pieces(monkeypatch):
 
 
 def blas_threads():
-    return [blas.get_num_threads() for blas in threads._blas()]
+    return [get() for get, _ in threads._blas()]
+
+
+def left_as_it_was():
+    return not threads._one_thread.users and threads._one_thread.before is None
 
 
 @pytest.fixture(autouse=True)
 def _as_before():
     """BLAS computes on two threads, and still does after the test."""
     before = blas_threads()
-    for blas in threads._blas():
-        blas.set_num_threads(2)
+    for _, set_to in threads._blas():
+        set_to(2)
     want = blas_threads()
     yield
     assert blas_threads() == want
-    assert threads._one_blas_thread.inside == 0
-    for blas, n in zip(threads._blas(), before, strict=True):
-        blas.set_num_threads(n)
+    assert left_as_it_was()
+    for (_, set_to), n in zip(threads._blas(), before, strict=True):
+        set_to(n)
 
 
 # share
@@ -135,18 +140,15 @@ def test_work_that_shares_again(hands):
 # The engines
 
 
-def shapes_and_arrays(dtype):
-    rng = np.random.default_rng(0)
-    shapes = {"x": (3, 4, 11, 9), "w": (6, 2, 3, 2), "y": (3, 6, 5, 7)}
-    arrays = {role: rng.normal(size=shape).astype(dtype) for role, shape in shapes.items()}
-    return shapes, arrays, ((2, 1), (1, 2), 2)
+GEOMETRY = Geometry((3, 4, 11, 9), (6, 2, 3, 2), (3, 6, 5, 7), (2, 1), ((0, 0), (0, 0)), (1, 2), 2)
 
 
 def maps(engine, dtype=np.float32):
-    shapes, a, geometry = shapes_and_arrays(dtype)
-    return [engine.correlate(a["x"], a["w"], shapes["y"], *geometry),
-            engine.input_gradient(a["y"], a["w"], shapes["x"], *geometry),
-            engine.weight_gradient(a["x"], a["y"], shapes["w"], *geometry)]
+    rng = np.random.default_rng(0)
+    a = {role: rng.normal(size=GEOMETRY.shape(role)).astype(dtype) for role in "xwy"}
+    return [engine.correlate(a["x"], a["w"], GEOMETRY),
+            engine.input_gradient(a["w"], a["y"], GEOMETRY),
+            engine.weight_gradient(a["x"], a["y"], GEOMETRY)]
 
 
 @pytest.mark.parametrize("engine", [matmul, fft])
@@ -216,12 +218,12 @@ wanted = {m: conv2d(x, w, method=m) for m in ("matmul", "fft")}
 def test_after_a_fork():
     """The parent's threads are not in the child: it makes its own, and BLAS's count is its own."""
     printed = in_a_process(FORK + """
-before = [b.get_num_threads() for b in threads._blas()]
+before = [get() for get, _ in threads._blas()]
 child = os.fork()
 if child == 0:
     torch.set_num_threads(2)
     same = all(torch.allclose(conv2d(x, w, method=m), y, atol=1e-4) for m, y in wanted.items())
-    after = [b.get_num_threads() for b in threads._blas()]
+    after = [get() for get, _ in threads._blas()]
     os._exit(0 if same and len(after) == len(before) else 1)
 print(os.waitpid(child, 0)[1])
 """)
@@ -234,22 +236,20 @@ def test_a_fork_while_another_thread_is_inside():
     printed = in_a_process(FORK + """
 import threading
 entered, leave = threading.Event(), threading.Event()
-before = [b.get_num_threads() for b in threads._blas()]
+before = [get() for get, _ in threads._blas()]
 def stay():
-    with threads._one_blas_thread:
-        entered.set()
-        leave.wait()
+    threads.share(lambda _: (entered.set(), leave.wait()), [1])
 thread = threading.Thread(target=stay)
 thread.start()
 entered.wait()
 child = os.fork()
 if child == 0:
-    right = [b.get_num_threads() for b in threads._blas()] == before
+    right = [get() for get, _ in threads._blas()] == before
     conv2d(x, w, method="matmul")
-    os._exit(0 if right and threads._one_blas_thread.inside == 0 else 1)
+    os._exit(0 if right and not threads._one_thread.users else 1)
 leave.set()
 thread.join()
-print(os.waitpid(child, 0)[1], [b.get_num_threads() for b in threads._blas()] == before)
+print(os.waitpid(child, 0)[1], [get() for get, _ in threads._blas()] == before)
 """)
     assert printed == ["0", "True"]
 
@@ -269,6 +269,233 @@ got = torch.cat(list(loader))
 print(torch.allclose(got, wanted["matmul"], atol=1e-4))
 """)
     assert printed == ["True"]
+
+
+@pytest.mark.skipif(not hasattr(threads.os, "fork"), reason="there is no fork here")
+def test_a_fork_while_another_thread_is_in_its_first_call():
+    """Whatever it holds just then, the child computes, and BLAS has its threads."""
+    printed = in_a_process("""
+import os, threading, torch, numpy as np
+from scipyconv.engines import threads
+from scipyconv.functional import conv2d
+torch.set_num_threads(2)
+x, w = torch.randn(4, 16, 40, 40), torch.randn(16, 16, 3, 3)
+before = [get() for get, _ in threads._blas()]
+threads._blas.cache_clear()
+codes = []
+for delay in range(8):
+    threads._forked()
+    thread = threading.Thread(target=conv2d, args=(x, w), kwargs={"method": "matmul"})
+    thread.start()
+    for _ in range(delay * 2000):
+        pass
+    child = os.fork()
+    if child == 0:
+        import faulthandler
+        faulthandler.dump_traceback_later(30, exit=True)
+        conv2d(x, w, method="matmul")
+        os._exit(0 if [get() for get, _ in threads._blas()] == before else 1)
+    codes.append(os.waitpid(child, 0)[1])
+    thread.join()
+print(codes)
+""")
+    assert "".join(printed) == "[0,0,0,0,0,0,0,0]"
+
+
+# Whatever happens, whenever
+
+
+class Interrupter:
+    """Raises at the n-th line of the module that this thread comes to."""
+
+    def __init__(self, error, at):
+        self.error, self.left = error, at
+
+    def __call__(self, frame, event, _):
+        if frame.f_code.co_filename != threads.__file__:
+            return None
+        if event == "line":
+            self.left -= 1
+            if self.left == 0:
+                raise self.error
+        return self
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["first call", "later call"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_an_error_at_any_line_leaves_all_as_it_was(error, first, hands):
+    """Ctrl-C left BLAS at one thread in half of the trials, and sometimes for ever."""
+    hands(2)
+    before, raised = blas_threads(), 0
+    for at in itertools.count(1):
+        if first:
+            threads._forked()
+        interrupter = Interrupter(error, at)
+        sys.settrace(interrupter)
+        try:
+            threads.share(lambda pieces: [np.ones((2, 2)) @ np.ones((2, 2)) for _ in pieces],
+                          range(9))
+        except error:
+            raised += 1
+        finally:
+            sys.settrace(None)
+        assert blas_threads() == before, at
+        assert left_as_it_was(), at
+        assert sum(threads.share(sum, range(10))) == 45
+        if interrupter.left > 0:
+            break
+    assert raised > 20
+
+
+def test_a_call_inside_of_any_line_of_a_call(hands):
+    """By a signal handler or a destructor: it must not wait for the lock of its own thread."""
+    hands(2)
+    before = blas_threads()
+    for at in itertools.count(1):
+        left, seen = [at], []
+
+        def trace(frame, event, _, left=left, seen=seen):
+            if frame.f_code.co_filename != threads.__file__:
+                return None
+            if event == "line":
+                left[0] -= 1
+                if left[0] == 0:
+                    sys.settrace(None)
+                    seen.append(sum(threads.share(sum, range(10))))
+                    return None
+            return trace
+
+        sys.settrace(trace)
+        try:
+            assert sum(threads.share(sum, range(10))) == 45
+        finally:
+            sys.settrace(None)
+        assert blas_threads() == before, at
+        assert left_as_it_was(), at
+        if not seen:
+            break
+    assert at > 30
+
+
+def test_interrupts_from_outside():
+    """Twenty processes' worth of Ctrl-C, in the first call and after it."""
+    printed = in_a_process("""
+import faulthandler, os, random, signal, threading, time, torch
+faulthandler.dump_traceback_later(100, exit=True)
+from scipyconv.engines import threads
+from scipyconv.functional import conv2d
+torch.set_num_threads(2)
+x, w = torch.randn(4, 16, 60, 60), torch.randn(16, 16, 3, 3)
+before = [get() for get, _ in threads._blas()]
+random.seed(0)
+interrupted = bad = 0
+for i in range(60):
+    if i % 2:
+        threads._forked()
+    timer = threading.Timer(random.uniform(0, 0.02), os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    try:
+        for _ in range(1000):
+            conv2d(x, w, method="matmul")
+    except KeyboardInterrupt:
+        interrupted += 1
+    timer.join()
+    bad += [get() for get, _ in threads._blas()] != before or bool(threads._one_thread.users)
+print(interrupted, bad)
+""")
+    assert printed == ["60", "0"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()])
+def test_where_no_thread_can_be_had_the_caller_does_it_all(error, hands, monkeypatch):
+    """With the same bits: what is in a hand does not depend on who takes it."""
+    hands(3)
+    expected = maps(matmul)
+
+    class NoPool:
+        def submit(self, _):
+            raise error
+
+    monkeypatch.setattr(threads, "_pool", NoPool)
+    for one, other in zip(maps(matmul), expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert threads.share(list, range(6)) == [[0, 3], [1, 4], [2, 5]]
+
+
+def test_late_callers():
+    """A thread that outlives the main thread, and code at exit (cpython 148280)."""
+    printed = in_a_process("""
+import atexit, threading, time, torch
+from scipyconv.functional import conv2d
+torch.set_num_threads(2)
+x, w = torch.randn(4, 16, 60, 60), torch.randn(16, 16, 3, 3)
+want = torch.nn.functional.conv2d(x, w)
+def check(name):
+    for method in ("matmul", "fft"):
+        y = conv2d(x, w, method=method)
+        print(name, bool(torch.allclose(y, want, atol=1e-3)), flush=True)
+def late():
+    main = threading.main_thread()
+    main.join()
+    time.sleep(0.2)
+    check("thread")
+class Last:
+    def __del__(self):
+        check("destructor")
+last = Last()
+atexit.register(check, "exit")
+threading.Thread(target=late).start()
+""")
+    assert printed == ["thread", "True", "thread", "True", "exit", "True", "exit", "True",
+                       "destructor", "True", "destructor", "True"]
+
+
+def test_blas_counts_are_set_by_any_thread(hands):
+    """threadpoolctl 3.8 lets only the first thread set them, while that one lives."""
+    hands(2)
+    before, seen = blas_threads(), []
+    stay, go = threading.Barrier(5), threading.Event()
+
+    def caller():
+        inside = threads.share(lambda pieces: [blas_threads() for _ in pieces], range(4))
+        seen.append({n for counts in itertools.chain(*inside) for n in counts})
+        stay.wait(20)
+        go.wait(20)
+
+    callers = [threading.Thread(target=caller) for _ in range(4)]
+    for each in callers:
+        each.start()
+    stay.wait(20)  # all of them are still alive
+    assert seen == [{1}] * 4
+    assert blas_threads() == before
+    go.set()
+    for each in callers:
+        each.join()
+
+
+def test_the_same_bits_whoever_calls(hands, tiny_pieces):
+    hands(2)
+    expected, found = maps(matmul), []
+    for _ in range(3):
+        thread = threading.Thread(target=lambda: found.append(maps(matmul)))
+        thread.start()
+        thread.join()
+    for each in found:
+        for one, other in zip(each, expected, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_one_pool_that_grows():
+    """From 2 to 32 threads, one after the other, and not 496 of them."""
+    printed = in_a_process("""
+import threading, time
+from scipyconv.engines import threads
+for n in range(2, 33):
+    threads.use(lambda n=n: n)
+    threads.share(lambda pieces: [time.sleep(0.001) for _ in pieces], range(200))
+print(sum(t.name.startswith("scipyconv") for t in threading.enumerate()))
+""")
+    assert int(printed[0]) <= 31
 
 
 def test_the_layer_is_interrupted_as_any_other(hands, tiny_pieces, monkeypatch):

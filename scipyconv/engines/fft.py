@@ -43,6 +43,9 @@ _FEW = 4
 _SIDES = (16, 24, 32, 48, 64, 96, 128, 192, 256, 512, 1024, 2048, 4096, 8192)
 #: No memory holds more, and SciPy knows no larger transforms.
 _LONGEST = 1 << 48
+#: Numbers up to two to this power, and their inverses, are multiplied and added up as they
+#: are: in single precision there is room for 2**127.
+_USUAL = 40
 #: Smaller arrays are not worth a second thread.
 _SMALL = 1 << 16
 #: Sums of products below this many come out of a transform with an error far below 1/2.
@@ -150,14 +153,15 @@ def _largest_integer(array: Array) -> int:
 
 
 def _exponent(array: Array) -> int:
-    """The power of two by which an array is divided: its largest number is then about 1."""
+    """The power of two by which to divide an array of very large or very small numbers."""
     parts = (array.real, array.imag) if array.dtype.kind == "c" else (array,)
     largest = max(max(float(part.max()), -float(part.min())) for part in parts)
-    if not isfinite(largest) or largest == 0:
+    exponent = int(np.frexp(largest)[1]) if isfinite(largest) else 0
+    if abs(exponent) <= _USUAL:
         return 0
     # two powers less than a number of this dtype may have, so that the inverse is one too
     room = int(np.finfo(array.dtype).maxexp) - 2
-    return min(max(int(np.frexp(largest)[1]), -room), room)
+    return min(max(exponent, -room), room)
 
 
 #: How the axes of each role lie in memory, for few channels and for many, and its matrices.
@@ -321,9 +325,10 @@ class Plan(NamedTuple):
                 apart = (slice(None),) * (1 + len(first)) + tuple(
                     slice(i, None, 2) for i in first)
                 _in_threads(_add, view[apart], parts[apart])
-        inside = (slice(before, before + n) for (before, _), n in zip(
-            border, shape[2:], strict=True))
-        _scaled(result, whole[:, :, *inside], exponent)
+        if whole is not result or exponent:
+            inside = (slice(before, before + n) for (before, _), n in zip(
+                border, shape[2:], strict=True))
+            _scaled(result, whole[:, :, *inside], exponent)
 
     def _multiply(self, a: Array, b: Array, out: Array) -> None:
         def work(pieces: Iterable[slice]) -> None:
@@ -368,6 +373,9 @@ def _transformed(array: Array, axis: int, size: int, inverse: bool, way: str) ->
 
 def _scaled(target: Array, source: Array, exponent: int) -> None:
     """target = source · 2**exponent, in two steps where the power itself is no number."""
+    if exponent == 0:
+        _in_threads(np.copyto, target, source)
+        return
     half = exponent // 2
     steps = (exponent,) if abs(exponent) < np.finfo(target.dtype).maxexp - 1 else (
         half, exponent - half)
