@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from scipyconv.dtypes import ACCEPTED, DIFFERENTIABLE
-from scipyconv.geometry import Geometry, Pairs, Sizes, spans
+from scipyconv.geometry import Geometry, Pairs, Sizes, bordered, spans
 
 #: What `padding` may be, besides `"same"` and `"valid"`.
 Padding = int | Sequence[int] | Sequence[tuple[int, int]]
@@ -617,7 +617,7 @@ def _check_left(size: Shape, zeros: Pairs) -> None:
 
 def _check_room(name: str, geometry: Geometry) -> None:
     """Check that each array's bytes can be counted; whether there are so many shows later."""
-    for shape in (geometry.bordered, geometry.y):
+    for shape in (bordered(geometry.x, geometry.padding), geometry.y):
         if all(isinstance(n, int) for n in shape) and prod(shape) * _WIDEST >= _LIMIT:
             raise RuntimeError(
                 f"{name} must lead to arrays that memory can hold: one would have the shape "

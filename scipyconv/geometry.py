@@ -10,10 +10,10 @@ window at t lies on the pixel p, and `before` and `after` zeros surround the inp
 arguments to the engine; only the operator's schema takes it apart.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from math import prod
-from typing import Any
+from typing import Any, Generic, TypeVar, overload
 
 Sizes = tuple[int, ...]
 #: Zeros (before, after) for each spatial dimension.
@@ -21,6 +21,29 @@ Pairs = tuple[tuple[int, int], ...]
 
 #: The role of a result, and the roles of the two operands it is made from.
 OPERANDS = {"y": "xw", "x": "wy", "w": "xy"}
+
+Value = TypeVar("Value")
+
+
+class _once(Generic[Value]):  # noqa: N801 - it reads as a decorator
+    """A property that is computed once.
+
+    `functools.cached_property` takes a lock in Python 3.11, which a fork can leave closed.
+    """
+
+    def __init__(self, compute: Callable[[Any], Value]) -> None:
+        self.compute, self.__doc__ = compute, compute.__doc__
+
+    @overload
+    def __get__(self, geometry: None, owner: type) -> "_once[Value]": ...
+    @overload
+    def __get__(self, geometry: object, owner: type) -> Value: ...
+
+    def __get__(self, geometry: Any, owner: type) -> Any:
+        if geometry is None:
+            return self
+        value = vars(geometry)[self.compute.__name__] = self.compute(geometry)
+        return value
 
 
 @dataclass(frozen=True)
@@ -55,17 +78,17 @@ class Geometry:
         sizes: Sizes = getattr(self, role)
         return sizes
 
-    @cached_property
+    @_once
     def pixels(self) -> Sizes:
         """The spatial sizes of x, without its border."""
         return self.x[2:]
 
-    @cached_property
+    @_once
     def taps(self) -> Sizes:
         """The spatial sizes of w."""
         return self.w[2:]
 
-    @cached_property
+    @_once
     def outputs(self) -> Sizes:
         """The spatial sizes of y."""
         return self.y[2:]
@@ -80,18 +103,17 @@ class Geometry:
         """The input channels of one group, C."""
         return self.w[1]
 
-    @cached_property
+    @_once
     def filters(self) -> int:
         """The output channels of one group, O."""
         return self.w[0] // self.groups
 
-    @cached_property
+    @_once
     def bordered(self) -> Sizes:
         """The shape of x with its border of zeros."""
-        sides = zip(self.pixels, self.padding, strict=True)
-        return (*self.x[:2], *(n + before + after for n, (before, after) in sides))
+        return bordered(self.x, self.padding)
 
-    @cached_property
+    @_once
     def inside(self) -> tuple[Any, ...]:
         """Where x is in x with its border: an index."""
         sides = zip(self.pixels, self.padding, strict=True)
@@ -99,14 +121,14 @@ class Geometry:
 
     def borderless(self) -> "Geometry":
         """Return the same geometry with the border as a part of x."""
-        return replace(self, x=self.bordered, padding=((0, 0),) * len(self.padding))
+        return replace(self, x=bordered(self.x, self.padding), padding=((0, 0),) * len(self.padding))
 
-    @cached_property
+    @_once
     def span(self) -> Sizes:
         """The pixels from a window's first tap to its last, both included."""
         return spans(self.taps, self.dilation)
 
-    @cached_property
+    @_once
     def steps(self) -> tuple[Sizes, Sizes]:
         """The stride and the dilation, and 0 where there is but one output, or one tap.
 
@@ -117,12 +139,12 @@ class Geometry:
             tuple(d if k > 1 else 0 for d, k in zip(self.dilation, self.taps, strict=True)),
         )
 
-    @cached_property
+    @_once
     def unseen(self) -> Pairs:
         """The outputs at each end that saw the border alone: no pixel gave them anything."""
         return tuple((max(-before, 0), max(-after, 0)) for before, after in self._around)
 
-    @cached_property
+    @_once
     def turned(self) -> "Geometry":
         """The correlation that the input's gradient is: of y with the flipped weights.
 
@@ -151,11 +173,23 @@ class Geometry:
         return tuple((span - 1 - before, n - t + before) for span, n, t, (before, _) in zip(
             self.span, self.pixels, self.outputs, self.padding, strict=True))
 
-    @cached_property
+    @_once
     def products(self) -> int:
         """The number of terms of T: the multiplications that the definition takes."""
         places = self.batch * prod(self.outputs)
         return places * self.groups * self.filters * self.channels * prod(self.taps)
+
+
+def bordered(shape: Sequence[int], padding: Pairs) -> Sizes:
+    """Return a shape with its border of zeros.
+
+    Examples:
+        >>> bordered((8, 3, 5), ((1, 2),))
+        (8, 3, 8)
+    """
+    first = len(shape) - len(padding)
+    sides = zip(shape[first:], padding, strict=True)
+    return (*shape[:first], *(n + before + after for n, (before, after) in sides))
 
 
 def spans(taps: Sizes, dilation: Sizes) -> Sizes:

@@ -9,10 +9,12 @@ import os
 import subprocess
 import time
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from pytest_codeblocks.plugin import TestBlock
+from pytest_codeblocks.plugin import MarkdownFile, TestBlock
 
 from scipyconv_site import pages
 
@@ -79,6 +81,26 @@ class PageBlock(TestBlock):  # type: ignore[misc]
         return self.path, self.obj.lineno - 1, self.name
 
 
+class PageFile(MarkdownFile):  # type: ignore[misc]
+    """A page: each block that pytest-codeblocks finds in it, as a `PageBlock`."""
+
+    def collect(self) -> Iterator[PageBlock]:
+        """Pair each block with the fence that the site's reader of pages finds."""
+        fences = {fence.line: fence for fence in pages.read(self.path.read_text("utf-8"))[0]}
+        for block in super().collect():
+            line = block.obj.lineno
+            if line not in fences:
+                raise self.CollectError(
+                    f"{self.path}:{line}: pytest-codeblocks finds a block that starts here, "
+                    f"and the site's reader of pages finds none; write it as a fence of "
+                    f"three backticks with a language"
+                )
+            item = PageBlock.from_parent(self, name=block.name, obj=block.obj)
+            item.own_markers += block.own_markers
+            item.fence = fences[line]
+            yield item
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add `--update-outputs`."""
     parser.addoption("--update-outputs", action="store_true",
@@ -94,12 +116,12 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("--update-outputs writes the pages; it is not for CI")
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Run the blocks as `PageBlock` does."""
-    if isinstance(item, TestBlock):
-        fences = pages.read(item.path.read_text("utf-8"))[0]
-        item.__class__ = PageBlock
-        item.fence = next(fence for fence in fences if fence.line == item.obj.lineno)
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> Any:
+    """Collect `PageBlock`s where pytest-codeblocks collects its own blocks."""
+    found = yield
+    return [PageFile.from_parent(parent, path=file_path)
+            if isinstance(each, MarkdownFile) else each for each in found]
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
