@@ -127,6 +127,8 @@ def fresh() -> Iterator[types.ModuleType]:
     torch.autograd.set_detect_anomaly(False)
     torch.set_num_threads(THREADS)
     torch.set_printoptions(profile="default")
+    if "torch._dynamo" in sys.modules:  # what it compiled, and what it gave up on
+        torch.compiler.reset()
     plt.close("all")
     matplotlib.rcdefaults()
     main = types.ModuleType("__main__")
