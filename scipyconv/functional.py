@@ -12,7 +12,7 @@ zeros, which makes a NaN: those around a padded input and, in the input's gradie
 transposed convolution, those around the stamps.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -32,7 +32,7 @@ __all__ = ["choose_method", "conv1d", "conv2d", "conv3d", "conv_transpose1d",
 
 Integers = int | Sequence[int]
 
-_dispatched: Callable[..., Any] = handle_torch_function
+_dispatched: Any = handle_torch_function
 
 
 def conv1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Integers = 1,
@@ -193,7 +193,9 @@ def convolve(dims: int, input: Any, weight: Any, bias: Any, stride: Any, padding
     """Check and compute a convolution of `dims` spatial dimensions, in any padding mode."""
     given = stride, padding, dilation, groups, method, mode
     if has_torch_function((input, weight, bias)):  # a mode, a subclass, or torch.fx
-        return _dispatched(convolve, (input, weight, bias), dims, input, weight, bias, *given)
+        recorded: Tensor = _dispatched(convolve, (input, weight, bias), dims, input, weight,
+                                       bias, *given)
+        return recorded
     key = short_way.key("y", dims, (input, weight, bias), given)
     if call := short_way.recall(key):
         return short_way.apply_plain(call, input, weight, bias)
@@ -201,7 +203,7 @@ def convolve(dims: int, input: Any, weight: Any, bias: Any, stride: Any, padding
     geometry = arguments.convolution(dims, x.shape, w.shape, None if b is None else b.shape,
                                      stride, padding, dilation, groups)
     dtype, unbatched = x.dtype, x.ndim == dims + 1
-    x, w, b = (None if t is None else computed(t) for t in (x, w, b))
+    x, w, b = _computed(x, w, b)
     x = x.unsqueeze(0) if unbatched else x
     if mode != "zeros":
         x, geometry = modes.pad(x, geometry.padding, mode), geometry.borderless()
@@ -219,7 +221,9 @@ def transpose(dims: int, input: Any, weight: Any, bias: Any, stride: Any, paddin
     """
     given = stride, padding, output_padding, groups, dilation, method, mode, output_size
     if has_torch_function((input, weight, bias)):
-        return _dispatched(transpose, (input, weight, bias), dims, input, weight, bias, *given)
+        recorded: Tensor = _dispatched(transpose, (input, weight, bias), dims, input, weight,
+                                       bias, *given)
+        return recorded
     plain = mode == "zeros" and output_size is None
     key = short_way.key("x", dims, (input, weight, bias), given[:-1]) if plain else None
     if call := short_way.recall(key):
@@ -229,7 +233,7 @@ def transpose(dims: int, input: Any, weight: Any, bias: Any, stride: Any, paddin
                                     stride, padding, output_padding, groups, dilation,
                                     output_size)
     dtype, unbatched = g.dtype, g.ndim == dims + 1
-    g, w, b = (None if t is None else computed(t) for t in (g, w, b))
+    g, w, b = _computed(g, w, b)
     g = g.unsqueeze(0) if unbatched else g
     folded = mode != "zeros"
     call = Call("x", geometry.borderless() if folded else geometry, preferred(method))
@@ -302,6 +306,10 @@ def _operands(input: Any, weight: Any, bias: Any, method: Any, mode: Any) -> lis
         tensors = {name: _autocast(tensor) for name, tensor in tensors.items()}
     arguments.check_alike(tensors)
     return list(tensors.values())
+
+
+def _computed(*tensors: Any) -> list[Any]:
+    return [None if tensor is None else computed(tensor) for tensor in tensors]
 
 
 def _autocast(tensor: Tensor | None) -> Tensor | None:

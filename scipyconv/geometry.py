@@ -20,7 +20,7 @@ Sizes = tuple[int, ...]
 Pairs = tuple[tuple[int, int], ...]
 
 #: The role of a result, and the roles of the two operands it is made from.
-OPERANDS = {"y": "xw", "x": "wy", "w": "xy"}
+OPERANDS = {"y": ("x", "w"), "x": ("w", "y"), "w": ("x", "y")}
 
 Value = TypeVar("Value")
 

@@ -14,7 +14,7 @@ from torch._functorch.utils import enable_single_level_autograd_function
 from torch.autograd import Function, forward_ad
 
 #: `is_grads_batched` maps under this key. Looking it up costs more than asking for it.
-_OLDER_VMAP: Any = torch._C._parse_dispatch_key("VmapMode")  # type: ignore[attr-defined]
+_OLDER_VMAP: Any = torch._C._parse_dispatch_key("VmapMode")
 
 #: Under this, a dispatcher's kernel may apply a Function inside a `torch.func` transform.
 single_level: Callable[[], AbstractContextManager[Any]] = enable_single_level_autograd_function
@@ -44,7 +44,8 @@ def in_forward_mode() -> bool:
 
 def primal(tensor: Tensor) -> Tensor:
     """Return a tensor without its tangent."""
-    return forward_ad.unpack_dual(tensor).primal
+    own: Tensor = forward_ad.unpack_dual(tensor).primal
+    return own
 
 
 def is_observed() -> bool:
@@ -58,7 +59,7 @@ def is_observed() -> bool:
         or in_forward_mode()
         or torch._C._functorch.peek_interpreter_stack() is not None
         or torch._C._len_torch_dispatch_stack() > 0
-        or torch._C._is_tracing()  # type: ignore[attr-defined]
+        or torch._C._is_tracing()
         or torch._C._dispatch_tls_is_dispatch_key_included(_OLDER_VMAP)
     )
 

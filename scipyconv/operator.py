@@ -158,7 +158,7 @@ def _shape(out: str, a: Tensor, b: Tensor, *flat: Any) -> Tensor:
     return a.new_empty(size)
 
 
-@register_flop_formula(torch.ops.scipyconv.contract)  # type: ignore[untyped-decorator]
+@register_flop_formula(torch.ops.scipyconv.contract)
 def _flops(out: str, a: Any, b: Any, *flat: Any, out_shape: Any = None, **_: Any) -> int:
     """A multiplication and an addition for each term, as PyTorch counts them."""
     *numbers, _ = flat

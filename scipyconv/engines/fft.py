@@ -244,7 +244,8 @@ class Plan(NamedTuple):
             start = sum(map(len, where.values()))
             axes = len(self.tile) if letter == "f" else 1
             where[letter] = list(range(start, start + axes))
-        return spectrum.transpose([axis for letter in _MATRICES[role] for axis in where[letter]])
+        axes_in_order = [axis for letter in _MATRICES[role] for axis in where[letter]]
+        return spectrum.transpose(axes_in_order)
 
     def merged(self, role: str, points: Sizes) -> list[int]:
         """The shape with one axis for each letter but f."""
@@ -283,7 +284,7 @@ class Plan(NamedTuple):
         *others, last = zip(self.along(role), self.tile, strict=True)
         conjugate = role != "x"
         if self.real:
-            spectrum = fft.rfft(points, last[1], last[0], workers=threads.count())
+            spectrum: Array = fft.rfft(points, last[1], last[0], workers=threads.count())
             if conjugate:
                 _in_threads(_conjugate, spectrum, spectrum)
         else:

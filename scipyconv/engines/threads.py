@@ -165,7 +165,8 @@ class _OneThread:
         self.users.add(user)  # first, so that a call inside of this one restores nothing
         if self.before is None:
             counts = [get() for get, _ in _blas()]
-            self.before = self.before or counts  # such a call has asked earlier
+            if self.before is None:  # unless such a call has asked meanwhile
+                self.before = counts
         for _, set_to in _blas():
             set_to(1)
 

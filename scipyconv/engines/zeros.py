@@ -66,7 +66,8 @@ def cropped(z: Array, zeros: Zeros) -> Array:
     if not any(map(any, zeros)):
         return z
     sides = zip(z.shape[z.ndim - len(zeros) :], zeros, strict=True)
-    cut: Array = z[(..., *(slice(before, n - after) for n, (before, after) in sides))]
+    inside: Any = (..., *(slice(before, n - after) for n, (before, after) in sides))
+    cut: Array = z[inside]
     return cut
 
 

@@ -94,7 +94,7 @@ def _check_size(name: str, size: Any) -> None:
     if size < 1:
         error = RuntimeError if size < 0 else ValueError  # torch accepts 0
         raise error(f"{name} must be at least 1: it is {shown(size)}; pass 3, say")
-    if size >= 1 << 63:
+    if int(size) >= 1 << 63:
         raise ValueError(f"{name} must fit in 64 bits: it is {shown(size)}; pass 3, say")
 
 
