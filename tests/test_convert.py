@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import importlib
 import pickle
 import types
 import warnings
@@ -9,7 +10,6 @@ import warnings
 import pytest
 import torch
 from torch.nn.utils import parametrizations, parametrize, prune
-from torch.utils import mkldnn
 
 from scipyconv import nn
 from scipyconv.convert import to_scipyconv, to_torch
@@ -188,15 +188,15 @@ def test_hooks_mode_and_requires_grad_are_kept():
         assert model.stem.weight.grad is None
 
 
-def test_an_optimiser_made_before_still_steps():
+def test_an_optimizer_made_before_still_steps():
     model = Network()
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     for convert in (to_scipyconv, to_torch):
         convert(model)
         before = {name: p.detach().clone() for name, p in model.named_parameters()}
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         model(example()).backward(torch.randn(3, 3))
-        optimiser.step()
+        optimizer.step()
         for name, parameter in model.named_parameters():
             assert not torch.equal(parameter, before[name]), name
 
@@ -273,14 +273,14 @@ def test_method():
     assert snapshot(model) == before
 
 
-# Parametrised and lazy layers.
+# Parametrized and lazy layers.
 
 @pytest.mark.parametrize(
     "wrap", [parametrizations.weight_norm, parametrizations.spectral_norm]
 )
 @pytest.mark.parametrize("name", NAMES)
-def test_parametrised(name, wrap):
-    """Both ways, with the parametrisation, which is removable afterwards."""
+def test_parametrized(name, wrap):
+    """Both ways, with the parametrization, which is removable afterwards."""
     layer = wrap(getattr(torch.nn, name)(4, 6, 3, stride=2)).eval()
     x = torch.randn(2, 4, *(7, 5, 4)[: int(name[-2])])
     keys, expected = list(layer.state_dict()), layer(x)
@@ -304,7 +304,7 @@ def test_parametrised(name, wrap):
     torch.testing.assert_close(layer(x), expected)
 
 
-def test_parametrisation_removed_while_ours():
+def test_parametrization_removed_while_ours():
     layer = parametrizations.weight_norm(torch.nn.Conv1d(2, 3, 3))
     x = torch.randn(1, 2, 5)
     expected = layer(x)
@@ -314,7 +314,7 @@ def test_parametrisation_removed_while_ours():
     assert type(to_torch(layer)) is torch.nn.Conv1d
 
 
-def test_parametrised_ours_to_torch():
+def test_parametrized_ours_to_torch():
     """Ours from the start, with a second parametrization added while it is ours."""
     layer = parametrizations.weight_norm(nn.Conv1d(2, 3, 3))
     parametrizations.weight_norm(layer, name="bias", dim=None)
@@ -328,7 +328,7 @@ def test_parametrised_ours_to_torch():
     assert type(layer) is torch.nn.Conv1d
 
 
-def test_parametrised_neighbours_keep_their_classes():
+def test_parametrized_neighbours_keep_their_classes():
     """Each parametrized layer has a class of its own, so swapping one changes one."""
     layers = [parametrizations.weight_norm(torch.nn.Conv1d(2, 2, 3)) for _ in range(2)]
     to_scipyconv(layers[0])
@@ -339,7 +339,7 @@ def test_parametrised_neighbours_keep_their_classes():
     assert not torch.equal(layers[0].weight, layers[1].weight)
 
 
-def test_parametrised_copies():
+def test_parametrized_copies():
     """deepcopy of a swapped one is one of ours, with weights of its own."""
     layer = to_scipyconv(parametrizations.weight_norm(torch.nn.Conv1d(2, 3, 3)))
     other = copy.deepcopy(layer)
@@ -386,7 +386,7 @@ def test_lazy(name):
 
 # What cannot be swapped.
 
-class Standardised(torch.nn.Conv2d):
+class Standardized(torch.nn.Conv2d):
     """A convolution with a forward of its own."""
 
     def forward(self, x):
@@ -401,7 +401,7 @@ class Renamed(torch.nn.Conv1d):
 def hard_to_swap():
     return torch.nn.Sequential(
         torch.nn.Conv2d(1, 2, 3),
-        Standardised(2, 2, 3),
+        Standardized(2, 2, 3),
         torch.nn.Sequential(torch.nn.ReLU(), Renamed(2, 2, 3)),
         torch.nn.Conv2d(2, 2, 3),
     )
@@ -429,7 +429,7 @@ def test_strict_names_every_layer_and_changes_nothing():
         r"strict=False",
     ) as error:
         to_scipyconv(model)
-    for part in ("'1' (Standardised)", "'2.1' (Renamed)"):
+    for part in ("'1' (Standardized)", "'2.1' (Renamed)"):
         assert part in str(error.value)
     assert "'0'" not in str(error.value)
     assert "'3'" not in str(error.value)
@@ -442,10 +442,10 @@ def test_not_strict_warns_and_swaps_the_rest():
         to_scipyconv(model, strict=False)
     assert len(warned) == 1
     assert warned[0].filename == __file__
-    for part in ("'1' (Standardised)", "'2.1' (Renamed)"):
+    for part in ("'1' (Standardized)", "'2.1' (Renamed)"):
         assert part in str(warned[0].message)
     assert [type(layer) for layer in model] == [
-        nn.Conv2d, Standardised, torch.nn.Sequential, nn.Conv2d]
+        nn.Conv2d, Standardized, torch.nn.Sequential, nn.Conv2d]
     assert type(model[2][1]) is Renamed
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -482,8 +482,8 @@ def test_back_to_torch_names_every_layer_and_changes_nothing():
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: Standardised(1, 2, 3),
-        lambda: parametrizations.weight_norm(Standardised(1, 2, 3)),
+        lambda: Standardized(1, 2, 3),
+        lambda: parametrizations.weight_norm(Standardized(1, 2, 3)),
         lambda: torch.jit.script(torch.nn.Conv2d(1, 2, 3)),
         lambda: torch.ao.nn.quantized.Conv2d(1, 2, 3),
         lambda: torch.nn.Sequential(
@@ -494,10 +494,10 @@ def test_back_to_torch_names_every_layer_and_changes_nothing():
     ],
     ids=[
         "subclass",
-        "parametrised subclass",
+        "parametrized subclass",
         "scripted",
-        "quantised",
-        "quantisation aware",
+        "quantized",
+        "quantization aware",
     ],
 )
 def test_what_is_no_plain_layer_is_named(make):
@@ -776,7 +776,10 @@ LEFT = {
     "traced layer": (lambda: torch.jit.trace(Plain().only, torch.zeros(1, 1, 4)), ""),
     "frozen": (lambda: torch.jit.freeze(torch.jit.script(Plain().eval())), ""),
     "branch": (lambda: torch.jit.script(Blurred()), ""),
-    "mkldnn": (lambda: mkldnn.to_mkldnn(Plain().eval()), "only"),
+    "mkldnn": (
+        lambda: importlib.import_module("torch.utils.mkldnn").to_mkldnn(Plain().eval()),
+        "only",
+    ),
     "inherited": (Inherited, ""),
     "by name": (lambda: ParametrizedConv2d(1, 2, 3), ""),
     "by name, parametrized": (
@@ -836,7 +839,7 @@ def test_a_subclass_of_ours(wrap):
 
 
 def test_what_is_left_of_torch_is_no_obstacle_on_the_way_back():
-    model = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 2), Standardised(1, 2, 3))
+    model = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 2), Standardized(1, 2, 3))
     before = classes(model)
     quietly(lambda: to_scipyconv(model, strict=False))
     assert type(model[0]) is nn.Conv2d
@@ -884,7 +887,7 @@ def test_a_compiled_model_forgets_what_it_compiled(compiled):
 
 
 class LowRank(torch.nn.Module):
-    """A frozen convolution plus a small trained one, as in LoRA: peft's layer in brief."""
+    """A frozen convolution plus a small trained one: peft's LoRA layer in brief."""
 
     def __init__(self, base):
         super().__init__()
@@ -918,16 +921,16 @@ def test_training_side_by_side(dtype, tolerance):
     theirs = Network().to(dtype)
     ours = to_scipyconv(copy.deepcopy(theirs))
     start = copy.deepcopy(theirs.state_dict())
-    optimisers = [torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    optimizers = [torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
                   for model in (ours, theirs)]
     for _ in range(5):
         x, target = example(dtype), torch.randn(3, 3, dtype=dtype)
         outputs = []
-        for model, optimiser in zip((ours, theirs), optimisers, strict=True):
-            optimiser.zero_grad()
+        for model, optimizer in zip((ours, theirs), optimizers, strict=True):
+            optimizer.zero_grad()
             y = model(x)
             ((y - target) ** 2).mean().backward()
-            optimiser.step()
+            optimizer.step()
             outputs.append(y)
         assert (outputs[0] - outputs[1]).abs().max() < tolerance
         for (name, p), q in zip(
