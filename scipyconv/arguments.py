@@ -272,7 +272,7 @@ def transposed(dims: int, input: Shape, weight: Shape, bias: Shape | None, strid
         added = _output_padding(dims, input, output_size, least, stride)
     _check_output_padding(added, stride, dilation)
     size = tuple(low + extra for low, extra in zip(least, added, strict=True))
-    _check_left(size, zeros)
+    _check_left(size, zeros, least=0 if 0 in input[:-dims] else 1)
     y, w = (*_batch(dims, input), *input[-dims - 1 :]), tuple(weight)
     x = (y[0], weight[1] * groups, *size)
     geometry = Geometry(x, w, y, stride, zeros, dilation, groups)
@@ -606,9 +606,9 @@ def _check_reach(n: Shape, zeros: Pairs, taps: Shape, dilation: Sizes) -> None:
             )
 
 
-def _check_left(size: Shape, zeros: Pairs) -> None:
+def _check_left(size: Shape, zeros: Pairs, least: int) -> None:
     for i, n in enumerate(size):
-        if n < 1:
+        if n < least:
             raise RuntimeError(
                 f"padding must leave something of the output: along dimension {i} it would "
                 f"have size {n}, with padding {zeros[i]}; pass padding=0, say"

@@ -89,6 +89,20 @@ class AllocationError(RuntimeError, MemoryError):
     """Memory ran out: PyTorch's class and NumPy's, so that code made for either catches it."""
 
 
+def allocate(like: Tensor, shape: Sequence[int]) -> Tensor:
+    """Return a new tensor of another's dtype, for a result.
+
+    Raises:
+        AllocationError: there is too little memory.
+    """
+    try:
+        return like.new_empty(*shape)
+    except RuntimeError as error:
+        if "can't allocate memory" in str(error):
+            raise AllocationError(*error.args) from error
+        raise
+
+
 def compute(out: str, a: Any, b: Any, geometry: Geometry, engine: ModuleType,
             result: Array) -> None:
     """Let an engine compute one map.
@@ -146,7 +160,7 @@ def _compute(out: str, a: Tensor, b: Tensor, *flat: Any) -> Tensor:
     *numbers, method = flat
     geometry = _geometry(out, a.shape, b.shape, *numbers)
     name = choose_engine(geometry, a.dtype, preferred(method), (out,)).method
-    result = a.new_empty(geometry.shape(out))
+    result = allocate(a, geometry.shape(out))
     with np.errstate(all="ignore"):  # infinities and NaN are results, as in torch
         compute(out, as_array(a), as_array(b), geometry, ENGINES[name], as_array(result))
     return result

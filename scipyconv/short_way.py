@@ -26,7 +26,7 @@ from scipyconv.dtypes import COMPUTED_IN
 from scipyconv.engines.choice import ENGINES
 from scipyconv.geometry import OPERANDS, Geometry
 from scipyconv.method import preferred
-from scipyconv.operator import adjoint, choose_engine, compute, contract
+from scipyconv.operator import adjoint, allocate, choose_engine, compute, contract
 
 Function_ = TypeVar("Function_", bound=Callable[..., Any])
 
@@ -199,7 +199,7 @@ _apply = internals.single_level_apply(Convolution)
 @_named("scipyconv::convolution")
 def _forward(call: Call, engine: str, a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
     """The result of a map, and the bias added to it."""
-    y = a.new_empty(*call.geometry.shape(call.out))
+    y = allocate(a, call.geometry.shape(call.out))
     array = as_array(y)
     with np.errstate(all="ignore"):  # infinities and NaN are results, as in torch
         compute(call.out, as_array(a), as_array(b), call.geometry, ENGINES[engine], array)
@@ -219,7 +219,7 @@ def _gradients(call: Call, engine: str, g: Tensor, operands: tuple[Tensor, Tenso
     def gradient(i: int) -> Tensor:
         role, *pair = adjoint(call.out, i, shared, operands)
         first, second = (as_array(t) if isinstance(t, Tensor) else t for t in pair)
-        result = g.new_empty(*geometry.shape(role))
+        result = allocate(g, geometry.shape(role))
         compute(role, first, second, geometry, module, as_array(result))
         return result
 
