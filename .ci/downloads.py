@@ -1,4 +1,5 @@
-"""Say how many bytes of packages a pip log speaks of, whether fetched, cached or at hand."""
+"""Say how many bytes of packages a pip log speaks of, whether fetched, cached or at
+hand."""
 
 import re
 import sys
@@ -10,7 +11,9 @@ log = Path(sys.argv[1]).read_text()
 sizes = {
     name: float(number) * UNITS[unit]
     for name, number, unit in re.findall(
-        r"(?:Downloading|Using cached) (?:\S*/)?([^\s/]+) \(([\d.]+) (bytes|kB|MB|GB)\)", log
+        r"(?:Downloading|Using cached) (?:\S*/)?([^\s/]+) "
+        r"\(([\d.]+) (bytes|kB|MB|GB)\)",
+        log,
     )
 }
 for path in map(Path, re.findall(r"Processing (/\S+)", log)):

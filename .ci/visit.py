@@ -1,6 +1,7 @@
-"""Wait until `mkdocs serve` answers, then visit every page and all that the pages ask for.
+"""Wait until `mkdocs serve` answers, then visit every page and all that the pages ask
+for.
 
-    python3 visit.py LOG PID
+python3 visit.py LOG PID
 """
 
 import os
@@ -57,7 +58,9 @@ LIMIT_AT = time.monotonic() + LIMIT
 home = served_at(Path(sys.argv[1]), int(sys.argv[2]))
 pages = re.findall(r"<loc>(.*?)</loc>", get(urljoin(home, "sitemap.xml")))
 sources = [path for path in Path("docs").rglob("*.md") if "_site" not in path.parts]
-assert len(pages) == len(sources), f"{len(sources)} sources, but {len(pages)} pages: {pages}"
+assert len(pages) == len(sources), (
+    f"{len(sources)} sources, but {len(pages)} pages: {pages}"
+)
 
 linked: set[str] = set()
 for page in pages:
@@ -67,4 +70,7 @@ for page in pages:
 others = sorted(linked - set(pages))
 for link in others:
     get(link)
-print(f"{home}: {len(pages)} pages and {len(others)} other files they name, each answered 200")
+print(
+    f"{home}: {len(pages)} pages and {len(others)} other files they name, each "
+    "answered 200"
+)

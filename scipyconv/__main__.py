@@ -1,6 +1,7 @@
-"""The founding example: `python -m scipyconv` shows a layer, its gradients and their proof.
+"""The founding example: `python -m scipyconv` shows a layer and proves its gradients.
 
-The exit status is 0 if gradcheck passes for the input, the filter and the bias, and 1 if not.
+The exit status is 0 if gradcheck passes for the input, the filter and the bias, and 1
+if not.
 """
 
 import sys
@@ -53,18 +54,24 @@ def check(name: str, values: dict[str, Tensor]) -> bool:
     def layer(value: Tensor) -> Tensor:
         return ScipyConv2dFunction.apply(**{**values, name: value})
 
-    passed = gradcheck(layer, values[name].clone().requires_grad_(), raise_exception=False)
+    passed = gradcheck(
+        layer, values[name].clone().requires_grad_(), raise_exception=False
+    )
     verdict = "passed" if passed else "FAILED"
     print(f"{name:11}{verdict:12}{deviation(layer, values[name]):.1e}")
     return passed
 
 
 def deviation(function: Callable[[Tensor], Tensor], value: Tensor) -> float:
-    """Return the largest difference between backward's Jacobian and central differences."""
+    """Return the largest difference between backward's Jacobian and the slopes."""
     jacobian = torch.func.jacrev(function)(value)
     steps = EPS * torch.eye(value.numel(), dtype=value.dtype).reshape(-1, *value.shape)
-    slopes = [(function(value + step) - function(value - step)) / (2 * EPS) for step in steps]
-    return float((jacobian - torch.stack(slopes, dim=-1).reshape(jacobian.shape)).abs().max())
+    slopes = [
+        (function(value + step) - function(value - step)) / (2 * EPS) for step in steps
+    ]
+    return float(
+        (jacobian - torch.stack(slopes, dim=-1).reshape(jacobian.shape)).abs().max()
+    )
 
 
 if __name__ == "__main__":

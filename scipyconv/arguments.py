@@ -60,7 +60,8 @@ def check_alike(tensors: Mapping[str, Any]) -> None:
         >>> check_alike({"input": torch.zeros(4), "filter": torch.ones(2).long()})
         Traceback (most recent call last):
         ...
-        RuntimeError: filter must have the input's dtype: filter has torch.int64, input has
+        RuntimeError: filter must have the input's dtype: filter has torch.int64, input
+        has
         torch.float32; pass filter.to(input.dtype), or convert a layer with
         layer.to(input.dtype)
     """
@@ -72,8 +73,9 @@ def check_alike(tensors: Mapping[str, Any]) -> None:
             _check_same(name, "dtype", tensor.dtype, first.dtype)
 
 
-def check_dtype(name: str, dtype: torch.dtype, allowed: Sequence[torch.dtype],
-                fix: str) -> None:
+def check_dtype(
+    name: str, dtype: torch.dtype, allowed: Sequence[torch.dtype], fix: str
+) -> None:
     """Check that a dtype is one of those allowed.
 
     Raises:
@@ -81,7 +83,9 @@ def check_dtype(name: str, dtype: torch.dtype, allowed: Sequence[torch.dtype],
     """
     if dtype not in allowed:
         names = ", ".join(str(each).removeprefix("torch.") for each in allowed)
-        raise NotImplementedError(f"{name} must be one of {names}: it is {dtype}; {fix}")
+        raise NotImplementedError(
+            f"{name} must be one of {names}: it is {dtype}; {fix}"
+        )
 
 
 def check_parameter_dtype(dtype: Any) -> None:
@@ -101,8 +105,8 @@ def check_parameter_dtype(dtype: Any) -> None:
         )
     if not (dtype.is_floating_point or dtype.is_complex):
         raise RuntimeError(
-            f"dtype must be a floating-point or complex one, or no gradient could reach "
-            f"the parameters: it is {dtype}; pass torch.float64, say"
+            "dtype must be a floating-point or complex one, or no gradient could "
+            f"reach the parameters: it is {dtype}; pass torch.float64, say"
         )
     check_dtype("dtype", dtype, DIFFERENTIABLE, "pass torch.float32, say")
 
@@ -112,7 +116,9 @@ def _check_type(name: str, tensor: Any) -> None:
         return
     allowed = "a torch.Tensor or None" if name == "bias" else "a torch.Tensor"
     if tensor is None:
-        fix = "pass a tensor" + (", for instance torch.ones(2, 3)" if name == "filter" else "")
+        fix = "pass a tensor" + (
+            ", for instance torch.ones(2, 3)" if name == "filter" else ""
+        )
     elif isinstance(tensor, np.ndarray):
         fix = f"pass torch.from_numpy({name}.copy())"  # torch has no negative strides
     else:
@@ -141,20 +147,31 @@ def _check_place(name: str, tensor: torch.Tensor) -> None:
 def _check_same(name: str, what: str, value: Any, wanted: Any) -> None:
     if value == wanted:
         return
-    fix = f"pass {name}.to(input.{what}), or convert a layer with layer.to(input.{what})"
+    fix = (
+        f"pass {name}.to(input.{what}), or convert a layer with layer.to(input.{what})"
+    )
     if what == "dtype" and wanted not in DIFFERENTIABLE:  # no parameter can have it
         fix = f"pass input.to({name}.{what})"
     raise RuntimeError(
-        f"{name} must have the input's {what}: {name} has {value}, input has {wanted}; {fix}"
+        f"{name} must have the input's {what}: {name} has {value}, input has {wanted}; "
+        f"{fix}"
     )
 
 
-def convolution(dims: int, input: Shape, weight: Shape, bias: Shape | None, stride: Any,
-                padding: Any, dilation: Any, groups: Any) -> Geometry:
+def convolution(
+    dims: int,
+    input: Shape,
+    weight: Shape,
+    bias: Shape | None,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: Any,
+) -> Geometry:
     """Check a convolution and return its geometry; x is the input, y the output.
 
-    The output has size (n + before + after - dilation·(taps - 1) - 1) // stride + 1 along
-    each dimension, and with `padding="same"` it has size n / stride, rounded up.
+    The output has size (n + before + after - dilation·(taps - 1) - 1) // stride + 1
+    along each dimension, and with `padding="same"` it has size n / stride, rounded up.
 
     Args:
         dims: The number of spatial dimensions.
@@ -168,9 +185,9 @@ def convolution(dims: int, input: Shape, weight: Shape, bias: Shape | None, stri
 
     Raises:
         TypeError: a number that is not an integer.
-        RuntimeError: a wrong number of dimensions or channels, a stride, dilation or group
-            count below 1, a negative padding, a kernel larger than the padded input, a
-            wrong bias, arrays that no memory can hold.
+        RuntimeError: a wrong number of dimensions or channels, a stride, dilation or
+            group count below 1, a negative padding, a kernel larger than the padded
+            input, a wrong bias, arrays that no memory can hold.
         ValueError: a number that does not fit in 64 bits.
 
     Examples:
@@ -179,8 +196,10 @@ def convolution(dims: int, input: Shape, weight: Shape, bias: Shape | None, stri
         >>> convolution(1, (1, 2, 2), (4, 2, 3), None, 1, 0, 1, 1)
         Traceback (most recent call last):
         ...
-        RuntimeError: weight must not reach further than the padded input: along dimension 0
-        its kernel of 3, with dilation 1, spans 3, and the input of 2 with padding (0, 0)
+        RuntimeError: weight must not reach further than the padded input: along
+        dimension 0
+        its kernel of 3, with dilation 1, spans 3, and the input of 2 with padding (0,
+        0)
         has 2; pass padding=1, say, or a smaller weight
     """
     stride = integers("stride", stride, dims, least=1)
@@ -193,26 +212,43 @@ def convolution(dims: int, input: Shape, weight: Shape, bias: Shape | None, stri
     else:
         zeros = pairs(padding, dims)
     _check_equal_groups("out_channels", weight, groups)
-    _check_channels(input, dims, weight[1] * groups,
-                    f"weight.shape[1] times groups, {weight[1]} times {groups}")
+    _check_channels(
+        input,
+        dims,
+        weight[1] * groups,
+        f"weight.shape[1] times groups, {weight[1]} times {groups}",
+    )
     _check_bias(bias, weight[0])
     _check_not_empty(dims, input)
     if padding == "same":  # it always fits, also where sizes are symbols
         outputs = tuple(-(-m // s) for m, s in zip(n, stride, strict=True))
     else:
         _check_reach(n, zeros, taps, dilation)
-        outputs = tuple((m + sum(pair) - reach) // s + 1 for m, pair, reach, s in
-                        zip(n, zeros, spans(taps, dilation), stride, strict=True))
+        outputs = tuple(
+            (m + sum(pair) - reach) // s + 1
+            for m, pair, reach, s in zip(
+                n, zeros, spans(taps, dilation), stride, strict=True
+            )
+        )
     x, w = (*_batch(dims, input), *input[-dims - 1 :]), tuple(weight)
     geometry = Geometry(x, w, (x[0], w[0], *outputs), stride, zeros, dilation, groups)
     _check_room("padding", geometry)
     return geometry
 
 
-def transposed(dims: int, input: Shape, weight: Shape, bias: Shape | None, stride: Any,
-               padding: Any, output_padding: Any, groups: Any, dilation: Any,
-               output_size: Any = None) -> Geometry:
-    """Check a transposed convolution and return its geometry; y is the input, x the output.
+def transposed(
+    dims: int,
+    input: Shape,
+    weight: Shape,
+    bias: Shape | None,
+    stride: Any,
+    padding: Any,
+    output_padding: Any,
+    groups: Any,
+    dilation: Any,
+    output_size: Any = None,
+) -> Geometry:
+    """Check a transposed convolution and return its geometry: y is the input.
 
     The output has size (n - 1)·stride + dilation·(taps - 1) + 1 - before - after +
     output_padding along each dimension.
@@ -231,12 +267,12 @@ def transposed(dims: int, input: Shape, weight: Shape, bias: Shape | None, strid
 
     Raises:
         TypeError: a number that is not an integer.
-        RuntimeError: a wrong number of dimensions or channels, a stride, dilation or group
-            count below 1, a negative padding, an output padding that is neither below the
-            stride nor below the dilation, a padding that leaves nothing, a wrong bias,
-            arrays that no memory can hold.
-        ValueError: a number that does not fit in 64 bits, or a size that the stride cannot
-            reach.
+        RuntimeError: a wrong number of dimensions or channels, a stride, dilation or
+            group count below 1, a negative padding, an output padding that is neither
+            below the stride nor below the dilation, a padding that leaves nothing, a
+            wrong bias, arrays that no memory can hold.
+        ValueError: a number that does not fit in 64 bits, or a size that the stride
+            cannot reach.
 
     Examples:
         >>> transposed(1, (1, 4, 4), (4, 2, 3), (2,), 2, ((1, 0),), 1, 1, 1).x
@@ -244,16 +280,19 @@ def transposed(dims: int, input: Shape, weight: Shape, bias: Shape | None, strid
         >>> transposed(1, (1, 4, 4), (4, 2, 3), None, 2, 0, 2, 1, 1)
         Traceback (most recent call last):
         ...
-        RuntimeError: output_padding must be smaller than the stride or the dilation: along
-        dimension 0 it is 2, the stride is 2 and the dilation 1; pass output_padding=1, say
+        RuntimeError: output_padding must be smaller than the stride or the dilation:
+        along
+        dimension 0 it is 2, the stride is 2 and the dilation 1; pass output_padding=1,
+        say
     """
     stride = integers("stride", stride, dims, least=1)
     dilation = integers("dilation", dilation, dims, least=1)
     added = integers("output_padding", output_padding, dims, least=0)
     if isinstance(padding, str):
         raise TypeError(
-            f"padding must be an int, one for each dimension, or a pair (before, after) for "
-            f"each, in a transposed convolution: it is {padding!r}; pass padding=1, say"
+            "padding must be an int, one for each dimension, or a pair (before, "
+            f"after) for each, in a transposed convolution: it is {padding!r}; pass "
+            "padding=1, say"
         )
     zeros = pairs(padding, dims)
     groups = check_groups(groups)
@@ -261,8 +300,9 @@ def transposed(dims: int, input: Shape, weight: Shape, bias: Shape | None, strid
     _check_equal_groups("in_channels", weight, groups)
     if weight[1] < 1:
         raise RuntimeError(
-            f"weight must have at least one output channel in a group, its dimension 1: its "
-            f"shape is {shown(tuple(weight))}; pass torch.ones({weight[0]}, 1, ...), say"
+            "weight must have at least one output channel in a group, its dimension "
+            f"1: its shape is {shown(tuple(weight))}; pass torch.ones({weight[0]}, 1, "
+            "...), say"
         )
     _check_channels(input, dims, weight[0], f"weight.shape[0], {weight[0]}")
     _check_bias(bias, weight[1] * groups)
@@ -280,9 +320,10 @@ def transposed(dims: int, input: Shape, weight: Shape, bias: Shape | None, strid
     return geometry
 
 
-def _output_padding(dims: int, input: Shape, output_size: Any, least: list[int],
-                    stride: Sizes) -> Sizes:
-    """Return the output padding that makes a transposed convolution's output that large."""
+def _output_padding(
+    dims: int, input: Shape, output_size: Any, least: list[int], stride: Sizes
+) -> Sizes:
+    """Return the output padding that makes the output that large."""
     ahead = len(input) - dims
     fix = f"pass output_size={least}, say"
     if not isinstance(output_size, Iterable) or not all(map(_is_integer, output_size)):
@@ -300,25 +341,35 @@ def _output_padding(dims: int, input: Shape, output_size: Any, least: list[int],
     for i, (size, low, s) in enumerate(zip(sizes, least, stride, strict=True)):
         if not low <= size < low + s:
             raise ValueError(
-                f"output_size must be from {low} to {low + s - 1} along dimension {i}, for "
-                f"the input's {input[ahead + i]} and a stride of {s}: it is {shown(size)}; "
-                f"{fix}"
+                f"output_size must be from {low} to {low + s - 1} along dimension {i}, "
+                f"for the input's {input[ahead + i]} and a stride of {s}: it is "
+                f"{shown(size)}; {fix}"
             )
     return tuple(size - low for size, low in zip(sizes, least, strict=True))
 
 
-def check_layer(dims: int, in_channels: Any, out_channels: Any, kernel_size: Any,
-                stride: Any, padding: Any, dilation: Any, groups: Any,
-                output_padding: Any, *, lazy: bool = False) -> None:
-    """Check what a module is made from, where `torch.nn` would often wait for the first call.
+def check_layer(
+    dims: int,
+    in_channels: Any,
+    out_channels: Any,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: Any,
+    output_padding: Any,
+    *,
+    lazy: bool = False,
+) -> None:
+    """Check what a module is made from, where `torch.nn` would often wait for a call.
 
-    A lazy module's channels are shown to torch only at the first call, and torch accepts
-    them.
+    A lazy module's channels are shown to torch only at the first call, and torch
+    accepts them.
 
     Raises:
         TypeError: a number that is not an integer.
-        ValueError: a number that is too small or too large, groups that do not divide the
-            channels, an unknown padding, a tuple of another length.
+        ValueError: a number that is too small or too large, groups that do not divide
+            the channels, an unknown padding, a tuple of another length.
         RuntimeError: negative channels or a negative kernel.
 
     Examples:
@@ -329,7 +380,8 @@ def check_layer(dims: int, in_channels: Any, out_channels: Any, kernel_size: Any
         ValueError: stride must be at least 1: it is 0; pass stride=1, say
     """
     kernel_size, stride, padding, dilation, output_padding = map(
-        _listed, (kernel_size, stride, padding, dilation, output_padding))
+        _listed, (kernel_size, stride, padding, dilation, output_padding)
+    )
     if isinstance(groups, float) and groups % 1:  # torch cannot divide the channels
         raise ValueError(f"groups must be an int: it is {groups}; pass groups=1, say")
     groups = check_groups(groups, ValueError)
@@ -352,10 +404,13 @@ def _check_layer_channels(name: str, channels: Any, groups: int, lazy: bool) -> 
         raise ValueError(f"{name} must be an int: it is {channels}; {fix}")
     if not _is_integer(channels):
         raise TypeError(
-            f"{name} must be an int: it is {shown(channels)}, of type {_kind(channels)}; {fix}"
+            f"{name} must be an int: it is {shown(channels)}, of type "
+            f"{_kind(channels)}; {fix}"
         )
     if channels < 1:
-        error = RuntimeError if channels < 0 and not lazy else ValueError  # torch accepts 0
+        error = (
+            RuntimeError if channels < 0 and not lazy else ValueError
+        )  # torch accepts 0
         raise error(f"{name} must be at least 1: it is {channels}; {fix}")
     _check_fits(name, channels, fix)
     if channels % groups:
@@ -369,16 +424,19 @@ def _check_kernel_size(kernel_size: Any, dims: int) -> None:
     many = isinstance(kernel_size, (tuple, list))
     sizes = kernel_size if many else (kernel_size,)
     negative = any(_is_integer(k) and k < 0 for k in sizes)
-    integers("kernel_size", kernel_size, dims, 1, RuntimeError if negative else ValueError)
+    integers(
+        "kernel_size", kernel_size, dims, 1, RuntimeError if negative else ValueError
+    )
     if many and len(sizes) == 1 < dims:
         raise ValueError(
-            f"kernel_size must be an int{_or_tuple(dims)}: it is {kernel_size!r}, with 1 "
-            f"entry; pass kernel_size={sizes[0]}"
+            f"kernel_size must be an int{_or_tuple(dims)}: it is {kernel_size!r}, with "
+            f"1 entry; pass kernel_size={sizes[0]}"
         )
 
 
-def integers(name: str, value: Any, dims: int, least: int,
-             error: Error = RuntimeError) -> Sizes:
+def integers(
+    name: str, value: Any, dims: int, least: int, error: Error = RuntimeError
+) -> Sizes:
     """Return an integer, or one for each dimension, as one for each dimension.
 
     Examples:
@@ -422,10 +480,11 @@ def pairs(padding: Any, dims: int, error: Error = RuntimeError) -> Pairs:
     many = isinstance(padding, (tuple, list))
     if many and any(isinstance(p, (tuple, list)) for p in padding):
         if len(padding) != dims or not all(
-                isinstance(p, (tuple, list)) and len(p) == 2 for p in padding):
+            isinstance(p, (tuple, list)) and len(p) == 2 for p in padding
+        ):
             raise TypeError(
-                f"padding must be an int{_or_tuple(dims)}, or {dims} pairs (before, after): "
-                f"it is {shown(padding)}; pass padding={((0, 1),) * dims}, say"
+                f"padding must be an int{_or_tuple(dims)}, or {dims} pairs (before, "
+                f"after): it is {shown(padding)}; pass padding={((0, 1),) * dims}, say"
             )
         both = (integers("padding", tuple(p), 2, 0, error) for p in padding)
         return tuple((before, after) for before, after in both)
@@ -437,12 +496,13 @@ def pairs(padding: Any, dims: int, error: Error = RuntimeError) -> Pairs:
     return tuple((p, p) for p in integers("padding", padding, dims, 0, error))
 
 
-def named_padding(name: str, input: Shape, taps: Shape, stride: Shape,
-                  dilation: Shape) -> Pairs:
+def named_padding(
+    name: str, input: Shape, taps: Shape, stride: Shape, dilation: Shape
+) -> Pairs:
     """Return the padding that `"same"` or `"valid"` stands for.
 
-    `"same"` pads so that the output has size n / stride, rounded up. Of an odd number of
-    zeros the greater half comes after, as in torch.
+    `"same"` pads so that the output has size n / stride, rounded up. Of an odd number
+    of zeros the greater half comes after, as in torch.
 
     Examples:
         >>> named_padding("same", [9], taps=[4], stride=[1], dilation=[1])
@@ -455,8 +515,10 @@ def named_padding(name: str, input: Shape, taps: Shape, stride: Shape,
         return ((0, 0),) * len(taps)
     totals = [d * (k - 1) for k, d in zip(taps, dilation, strict=True)]
     # The last window starts (n - 1) % s pixels before the last pixel.
-    totals = [total if s == 1 else max(total - (n - 1) % s, 0)
-              for total, n, s in zip(totals, input, stride, strict=True)]
+    totals = [
+        total if s == 1 else max(total - (n - 1) % s, 0)
+        for total, n, s in zip(totals, input, stride, strict=True)
+    ]
     return tuple((total // 2, total - total // 2) for total in totals)
 
 
@@ -473,7 +535,8 @@ def check_groups(groups: Any, error: Error = RuntimeError) -> int:
     fix = "pass groups=1, say"
     if not _is_integer(groups):
         raise TypeError(
-            f"groups must be an int: it is {shown(groups)}, of type {_kind(groups)}; {fix}"
+            f"groups must be an int: it is {shown(groups)}, of type {_kind(groups)}; "
+            f"{fix}"
         )
     if groups < 1:
         raise error(f"groups must be at least 1: it is {shown(groups)}; {fix}")
@@ -486,8 +549,9 @@ def check_dimensions(dims: int, input: Shape, weight: Shape, meaning: str) -> No
     spatial = _spatial(dims)
     if len(weight) != dims + 2:
         raise RuntimeError(
-            f"weight must have {dims + 2} dimensions, {meaning.format(spatial)}: its shape "
-            f"is {tuple(weight)}; pass torch.ones({', '.join('1' * 2 + '3' * dims)}), say"
+            f"weight must have {dims + 2} dimensions, {meaning.format(spatial)}: its "
+            f"shape is {tuple(weight)}; pass "
+            f"torch.ones({', '.join('1' * 2 + '3' * dims)}), say"
         )
     _check_input_dimensions(dims, input)
     if any(k < 1 for k in weight[2:]):
@@ -539,8 +603,8 @@ def spatial_dimensions(weight: Shape) -> int:
     """
     if len(weight) < 3:
         raise RuntimeError(
-            f"weight must have 3 dimensions or more, (out_channels, in_channels / groups, "
-            f"...): its shape is {tuple(weight)}; pass weight.reshape(1, 1, "
+            "weight must have 3 dimensions or more, (out_channels, in_channels / "
+            f"groups, ...): its shape is {tuple(weight)}; pass weight.reshape(1, 1, "
             f"{', '.join(map(str, weight)) or 1}), say"
         )
     return len(weight) - 2
@@ -549,29 +613,30 @@ def spatial_dimensions(weight: Shape) -> int:
 def _check_equal_groups(side: str, weight: Shape, groups: int) -> None:
     if weight[0] < 1 or weight[0] % groups:
         raise RuntimeError(
-            f"weight must have {side}, its dimension 0, in groups of equal size, at least "
-            f"one in each: it has {weight[0]}, and groups is {groups}; pass "
+            f"weight must have {side}, its dimension 0, in groups of equal size, at "
+            f"least one in each: it has {weight[0]}, and groups is {groups}; pass "
             f"groups={gcd(weight[0], groups)}, say, or another weight"
         )
 
 
-def _check_output_padding(added: Shape, stride: Shape, dilation: Shape,
-                          error: Error = RuntimeError) -> None:
+def _check_output_padding(
+    added: Shape, stride: Shape, dilation: Shape, error: Error = RuntimeError
+) -> None:
     for i, (extra, s, d) in enumerate(zip(added, stride, dilation, strict=True)):
         if extra >= s and extra >= d:
             raise error(
-                f"output_padding must be smaller than the stride or the dilation: along "
-                f"dimension {i} it is {extra}, the stride is {s} and the dilation {d}; pass "
-                f"output_padding={max(s, d) - 1}, say"
+                "output_padding must be smaller than the stride or the dilation: "
+                f"along dimension {i} it is {extra}, the stride is {s} and the "
+                f"dilation {d}; pass output_padding={max(s, d) - 1}, say"
             )
 
 
 def _check_channels(input: Shape, dims: int, wanted: int, because: str) -> None:
     if input[-dims - 1] != wanted:
         raise RuntimeError(
-            f"input must have {wanted} channels, {because}: it has {input[-dims - 1]}, its "
-            f"shape is {tuple(input)}; pass an input of {wanted} channels, or another weight "
-            f"or groups"
+            f"input must have {wanted} channels, {because}: it has {input[-dims - 1]}, "
+            f"its shape is {tuple(input)}; pass an input of {wanted} channels, or "
+            "another weight or groups"
         )
 
 
@@ -580,17 +645,17 @@ def _check_not_empty(dims: int, input: Shape) -> None:
     for i, n in enumerate(input[-dims:]):
         if n < 1 and 0 not in input[:-dims]:
             raise RuntimeError(
-                f"input must not be empty along dimension {i}: its shape is {tuple(input)}; "
-                f"pass at least one element"
+                f"input must not be empty along dimension {i}: its shape is "
+                f"{tuple(input)}; pass at least one element"
             )
 
 
 def _check_bias(bias: Shape | None, channels: int) -> None:
     if bias is not None and (len(bias) != 1 or bias[0] != channels):
         raise RuntimeError(
-            f"bias must have one element for each of the {channels} output channels, its "
-            f"shape ({channels},): its shape is {tuple(bias)}; pass torch.zeros({channels}), "
-            f"say, or None"
+            f"bias must have one element for each of the {channels} output channels, "
+            f"its shape ({channels},): its shape is {tuple(bias)}; pass "
+            f"torch.zeros({channels}), say, or None"
         )
 
 
@@ -599,10 +664,11 @@ def _check_reach(n: Shape, zeros: Pairs, taps: Shape, dilation: Sizes) -> None:
     for i, (length, pair, reach) in enumerate(zip(n, zeros, span, strict=True)):
         if length + sum(pair) < reach:
             raise RuntimeError(
-                f"weight must not reach further than the padded input: along dimension {i} "
-                f"its kernel of {taps[i]}, with dilation {dilation[i]}, spans {reach}, and "
-                f"the input of {length} with padding {pair} has {length + sum(pair)}; pass "
-                f"padding={-(-(reach - length) // 2)}, say, or a smaller weight"
+                "weight must not reach further than the padded input: along dimension "
+                f"{i} its kernel of {taps[i]}, with dilation {dilation[i]}, spans "
+                f"{reach}, and the input of {length} with padding {pair} has "
+                f"{length + sum(pair)}; pass padding={-(-(reach - length) // 2)}, say, "
+                "or a smaller weight"
             )
 
 
@@ -610,18 +676,18 @@ def _check_left(size: Shape, zeros: Pairs, least: int) -> None:
     for i, n in enumerate(size):
         if n < least:
             raise RuntimeError(
-                f"padding must leave something of the output: along dimension {i} it would "
-                f"have size {n}, with padding {zeros[i]}; pass padding=0, say"
+                f"padding must leave something of the output: along dimension {i} it "
+                f"would have size {n}, with padding {zeros[i]}; pass padding=0, say"
             )
 
 
 def _check_room(name: str, geometry: Geometry) -> None:
-    """Check that each array's bytes can be counted; whether there are so many shows later."""
+    """Check that each array's bytes can be counted; memory may still lack them."""
     for shape in (bordered(geometry.x, geometry.padding), geometry.y):
         if all(isinstance(n, int) for n in shape) and prod(shape) * _WIDEST >= _LIMIT:
             raise RuntimeError(
-                f"{name} must lead to arrays that memory can hold: one would have the shape "
-                f"{shape}; pass a smaller input, padding or stride"
+                f"{name} must lead to arrays that memory can hold: one would have the "
+                f"shape {shape}; pass a smaller input, padding or stride"
             )
 
 
@@ -635,11 +701,14 @@ def _batch(dims: int, input: Shape) -> Shape:
     return input[: -dims - 1] or (1,)
 
 
-def _stamped(input: Shape, taps: Shape, stride: Shape, padding: Pairs,
-             dilation: Shape) -> list[int]:
+def _stamped(
+    input: Shape, taps: Shape, stride: Shape, padding: Pairs, dilation: Shape
+) -> list[int]:
     """Return a transposed convolution's size before its output padding."""
-    return [(n - 1) * s + d * (k - 1) + 1 - sum(pair) for n, k, s, pair, d in
-            zip(input, taps, stride, padding, dilation, strict=True)]
+    return [
+        (n - 1) * s + d * (k - 1) + 1 - sum(pair)
+        for n, k, s, pair, d in zip(input, taps, stride, padding, dilation, strict=True)
+    ]
 
 
 def _listed(value: Any) -> Any:
@@ -651,9 +720,12 @@ def _listed(value: Any) -> Any:
 
 def _is_integer(value: Any) -> bool:
     if isinstance(value, torch.Tensor):  # torch takes a tensor of one integer; so do we
-        return value.ndim == 0 and not (value.is_floating_point() or value.is_complex()
-                                        or value.dtype is torch.bool)
-    return isinstance(value, (int, Integral, torch.SymInt)) and not isinstance(value, bool)
+        return value.ndim == 0 and not (
+            value.is_floating_point() or value.is_complex() or value.dtype is torch.bool
+        )
+    return isinstance(value, (int, Integral, torch.SymInt)) and not isinstance(
+        value, bool
+    )
 
 
 def shown(value: Any) -> str:

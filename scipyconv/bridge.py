@@ -2,8 +2,8 @@
 
 `Tensor.numpy` marks the tensor's storage as not resizable, for good, and what
 `torch.from_numpy` returns is born so. Whatever resizes a storage later then fails: a
-buffer used again by `out=`, or fully sharded training. So arrays borrow the memory here,
-for as long as an engine computes, and results are tensors that PyTorch allocated.
+buffer used again by `out=`, or fully sharded training. So arrays borrow the memory
+here, for as long as an engine computes, and results are tensors that PyTorch allocated.
 """
 
 from ctypes import c_char

@@ -94,8 +94,9 @@ def to_torch(model: Model, *, strict: bool = True) -> Model:
     return model
 
 
-def _swaps(model: torch.nn.Module, table: dict[type, type], strict: bool
-           ) -> list[tuple[torch.nn.Module, type]]:
+def _swaps(
+    model: torch.nn.Module, table: dict[type, type], strict: bool
+) -> list[tuple[torch.nn.Module, type]]:
     """Each layer to swap and its new class, or an error that names all obstacles."""
     if not isinstance(model, torch.nn.Module):
         raise TypeError(
@@ -133,8 +134,11 @@ def _new_class(cls: type, table: dict[type, type]) -> type | None:
     [base] = cls.__bases__  # torch makes a class for each layer with a parametrization
     if base not in table:
         return None
-    kept = {name: value for name, value in vars(cls).items()
-            if name not in ("__dict__", "__weakref__")}
+    kept = {
+        name: value
+        for name, value in vars(cls).items()
+        if name not in ("__dict__", "__weakref__")
+    }
     return type(cls.__name__, (table[base],), kept)
 
 
@@ -157,8 +161,13 @@ def _clashes(layer: torch.nn.Module, new: type) -> set[str]:
     classes = {*type(layer).__mro__, *new.__mro__} - {*torch.nn.Module.__mro__}
     changed = {name for cls in classes for name in vars(cls) if name[:2] != "__"}
     held = vars(layer) | layer._parameters | layer._buffers | layer._modules
-    bound = {name for name, value in held.items() if isinstance(value, MethodType)
-             and value.__self__ is layer and value.__func__.__name__ in changed}
+    bound = {
+        name
+        for name, value in held.items()
+        if isinstance(value, MethodType)
+        and value.__self__ is layer
+        and value.__func__.__name__ in changed
+    }
     return held.keys() & changed | bound
 
 

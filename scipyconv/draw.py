@@ -1,12 +1,13 @@
 """The figures of the site: one colour a role, one hand for all of them.
 
-Every figure on the pages is drawn by the block beside it, with the functions of this module. It
-needs matplotlib (``pip install "scipyconv[docs]"``) and nothing else in the package imports it.
+Every figure on the pages is drawn by the block beside it, with the functions of this
+module. It needs matplotlib (``pip install "scipyconv[docs]"``) and nothing else in the
+package imports it.
 
-A role is what an array is to the layer: ``"x"`` the input, ``"w"`` the filter, ``"y"`` the output
-(and the bias that belongs to it), ``"g"`` the cotangent. A gradient, ``"grad_x"`` or ``"grad_w"``,
-carries the hue of its owner, hatched in the hue of the cotangent that made it. ``"plain"`` has no
-role.
+A role is what an array is to the layer: ``"x"`` the input, ``"w"`` the filter, ``"y"``
+the output (and the bias that belongs to it), ``"g"`` the cotangent. A gradient,
+``"grad_x"`` or ``"grad_w"``, carries the hue of its owner, hatched in the hue of the
+cotangent that made it. ``"plain"`` has no role.
 """
 
 from __future__ import annotations
@@ -24,8 +25,14 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 
 INK = "#1c2024"
 MUTED = "#687078"
-COLOUR = {"x": "#2563d9", "w": "#936715", "y": "#154735", "b": "#154735", "g": "#590261",
-          "plain": INK}
+COLOUR = {
+    "x": "#2563d9",
+    "w": "#936715",
+    "y": "#154735",
+    "b": "#154735",
+    "g": "#590261",
+    "plain": INK,
+}
 """The hue of each role on white. The site swaps these very values for its dark ones."""
 
 _CELL = 0.5  # inches
@@ -51,10 +58,11 @@ class Array:
 
     Args:
         values: Shape (rows, columns); a NaN is an empty cell with a dotted border.
-        role: ``"x"``, ``"w"``, ``"y"``, ``"g"``, ``"grad_x"``, ``"grad_w"`` or ``"plain"``.
+        role: ``"x"``, ``"w"``, ``"y"``, ``"g"``, ``"grad_x"``, ``"grad_w"`` or
+            ``"plain"``.
         title: A short line above the grid.
-        taps: A filter, shape (height, width), to lay over the cells as a window. A NaN is a gap, as
-            between the taps of a dilated filter.
+        taps: A filter, shape (height, width), to lay over the cells as a window. A NaN
+            is a gap, as between the taps of a dilated filter.
         window: (row, column) of the window's top left cell.
         mark: (row, column) of each cell to set in a thick frame.
         faint: (row, column) of each cell of a border: dotted, its number in grey.
@@ -69,7 +77,8 @@ class Array:
         >>> Array([[1]], "z")
         Traceback (most recent call last):
         ...
-        ValueError: role must be one of x, w, y, b, g, plain, grad_x, grad_w or grad_b, got 'z'
+        ValueError: role must be one of x, w, y, b, g, plain, grad_x, grad_w or grad_b,
+        got 'z'
     """
 
     values: npt.ArrayLike
@@ -84,8 +93,10 @@ class Array:
     def __post_init__(self) -> None:
         self.values = np.atleast_2d(np.asarray(self.values, dtype=float))
         if self.role.removeprefix("grad_") not in COLOUR:
-            raise ValueError(f"role must be one of {', '.join(COLOUR)}, grad_x, grad_w or grad_b, "
-                             f"got {self.role!r}")
+            raise ValueError(
+                f"role must be one of {', '.join(COLOUR)}, grad_x, grad_w or grad_b, "
+                f"got {self.role!r}"
+            )
 
     @property
     def width(self) -> float:
@@ -102,42 +113,102 @@ class Array:
         columns, faint_cells = values.shape[1], set(self.faint)
         left += (self.width - columns) / 2
         if self.title:
-            ax.text(left + columns / 2, top - 0.22, self.title, color=INK, ha="center",
-                    va="baseline", fontsize=_LABEL)
+            ax.text(
+                left + columns / 2,
+                top - 0.22,
+                self.title,
+                color=INK,
+                ha="center",
+                va="baseline",
+                fontsize=_LABEL,
+            )
         for (row, column), value in np.ndenumerate(values):
             at = (left + column, top + row)
             faint = (row, column) in faint_cells
             if faint or np.isnan(value):
                 ax.add_patch(Rectangle(at, 1, 1, fill=False, ec=MUTED, lw=0.6, ls=":"))
                 if faint and not np.isnan(value):
-                    _words(ax, at[0] + 0.5, at[1] + 0.52, _number(value, self.digits), MUTED,
-                           _NUMBER)
+                    _words(
+                        ax,
+                        at[0] + 0.5,
+                        at[1] + 0.52,
+                        _number(value, self.digits),
+                        MUTED,
+                        _NUMBER,
+                    )
                 continue
             ax.add_patch(Rectangle(at, 1, 1, fc=_tint(self.role), ec=hue, lw=0.8))
             if self.role.startswith("grad_"):
-                ax.add_patch(Rectangle(at, 1, 1, fill=False, ec=COLOUR["g"], hatch="///", lw=0,
-                                       alpha=0.5))
-            ax.text(at[0] + 0.5, at[1] + 0.52, _number(value, self.digits), color=INK,
-                    ha="center", va="center", fontsize=_NUMBER)
+                ax.add_patch(
+                    Rectangle(
+                        at,
+                        1,
+                        1,
+                        fill=False,
+                        ec=COLOUR["g"],
+                        hatch="///",
+                        lw=0,
+                        alpha=0.5,
+                    )
+                )
+            ax.text(
+                at[0] + 0.5,
+                at[1] + 0.52,
+                _number(value, self.digits),
+                color=INK,
+                ha="center",
+                va="center",
+                fontsize=_NUMBER,
+            )
         if self.taps is not None:
-            self._draw_window(ax, left, top, np.atleast_2d(np.asarray(self.taps, dtype=float)))
+            self._draw_window(
+                ax, left, top, np.atleast_2d(np.asarray(self.taps, dtype=float))
+            )
         for row, column in self.mark:
-            ax.add_patch(Rectangle((left + column, top + row), 1, 1, fill=False, ec=hue, lw=2.6,
-                                   zorder=3))
+            ax.add_patch(
+                Rectangle(
+                    (left + column, top + row),
+                    1,
+                    1,
+                    fill=False,
+                    ec=hue,
+                    lw=2.6,
+                    zorder=3,
+                )
+            )
 
-    def _draw_window(self, ax: Axes, left: float, top: float, taps: npt.NDArray[Any]) -> None:
+    def _draw_window(
+        self, ax: Axes, left: float, top: float, taps: npt.NDArray[Any]
+    ) -> None:
         left, top = left + self.window[1], top + self.window[0]
         frame: dict[str, Any] = {"fill": False, "ec": COLOUR["w"], "zorder": 3}
         gaps = np.isnan(taps).any()
-        ax.add_patch(Rectangle((left, top), taps.shape[1], taps.shape[0],
-                               lw=0.8 if gaps else 2.6, **frame))
+        ax.add_patch(
+            Rectangle(
+                (left, top),
+                taps.shape[1],
+                taps.shape[0],
+                lw=0.8 if gaps else 2.6,
+                **frame,
+            )
+        )
         for (row, column), tap in np.ndenumerate(taps):
             if np.isnan(tap):
                 continue
             if gaps:
-                ax.add_patch(Rectangle((left + column, top + row), 1, 1, lw=2.6, **frame))
-            ax.text(left + column + 0.1, top + row + 0.11, _number(tap, self.digits),
-                    color=COLOUR["w"], ha="left", va="top", fontsize=_TAP, fontweight="bold")
+                ax.add_patch(
+                    Rectangle((left + column, top + row), 1, 1, lw=2.6, **frame)
+                )
+            ax.text(
+                left + column + 0.1,
+                top + row + 0.11,
+                _number(tap, self.digits),
+                color=COLOUR["w"],
+                ha="left",
+                va="top",
+                fontsize=_TAP,
+                fontweight="bold",
+            )
 
 
 def _bare(width: float, height: float) -> tuple[Figure, Axes]:
@@ -149,31 +220,55 @@ def _bare(width: float, height: float) -> tuple[Figure, Axes]:
     return fig, ax
 
 
-def _words(ax: Axes, left: float, top: float, text: str, color: str, size: float) -> None:
-    """Write centred lines, each by itself: a browser's type is not as wide as matplotlib's."""
+def _words(
+    ax: Axes, left: float, top: float, text: str, color: str, size: float
+) -> None:
+    """Write centered lines one by one: a browser's type has other widths."""
     lines = text.split("\n")
     for i, line in enumerate(lines):
-        ax.text(left, top + 0.45 * (i - (len(lines) - 1) / 2), line, color=color, ha="center",
-                va="center", fontsize=size)
+        ax.text(
+            left,
+            top + 0.45 * (i - (len(lines) - 1) / 2),
+            line,
+            color=color,
+            ha="center",
+            va="center",
+            fontsize=size,
+        )
 
 
 def _arrow(ax: Axes, start: Any, end: Any, role: str, width: float) -> None:
-    ax.add_patch(FancyArrowPatch(tuple(start), tuple(end), arrowstyle="-|>", mutation_scale=13,
-                                 color=_hue(role), lw=width, shrinkA=0, shrinkB=0))
+    ax.add_patch(
+        FancyArrowPatch(
+            tuple(start),
+            tuple(end),
+            arrowstyle="-|>",
+            mutation_scale=13,
+            color=_hue(role),
+            lw=width,
+            shrinkA=0,
+            shrinkB=0,
+        )
+    )
 
 
 def place(*items: tuple[float, float, Array | str]) -> Figure:
     """Draw arrays and words where they are put.
 
     Args:
-        items: (left, top, what): in cells, from the top left, the corner of an array's cells or
-            the middle of a word. A title needs 0.75 of a cell above its array.
+        items: (left, top, what): in cells, from the top left, the corner of an array's
+            cells or the middle of a word. A title needs 0.75 of a cell above its array.
 
     Examples:
-        >>> figure = place((0.2, 0.2, Array([[1, 2]], "w")), (2.8, 0.7, "→"), (3.4, 0.7, "y"))
+        >>> w = Array([[1, 2]], "w")
+        >>> figure = place((0.2, 0.2, w), (2.8, 0.7, "→"), (3.4, 0.7, "y"))
     """
-    ends = [(left + item.width, top + item.height) if isinstance(item, Array) else
-            (left + 0.105 * len(item), top) for left, top, item in items]
+    ends = [
+        (left + item.width, top + item.height)
+        if isinstance(item, Array)
+        else (left + 0.105 * len(item), top)
+        for left, top, item in items
+    ]
     fig, ax = _bare(*np.max(ends, axis=0) + 0.15)
     for left, top, item in items:
         if isinstance(item, Array):
@@ -211,27 +306,37 @@ def rows(*lines: Sequence[Array | str]) -> Figure:
     return place(*placed)
 
 
-def images(pictures: Mapping[str, npt.ArrayLike], columns: int = 2, signed: bool = True) -> Figure:
+def images(
+    pictures: Mapping[str, npt.ArrayLike], columns: int = 2, signed: bool = True
+) -> Figure:
     """Draw pictures in grey under their titles, all on one scale.
 
     Args:
         pictures: Title to array of shape (height, width).
         columns: Pictures in a row.
-        signed: Zero is mid-grey and the largest magnitude black or white, so that a negative
-            response is seen and not clamped. Otherwise the scale runs from least to greatest.
+        signed: Zero is mid-grey and the largest magnitude black or white, so that a
+            negative response is seen and not clamped. Otherwise the scale runs from
+            least to greatest.
 
     Examples:
         >>> figure = images({"a slope": [[-1, 0, 1]], "its negative": [[1, 0, -1]]})
     """
-    arrays = {title: np.asarray(picture, dtype=float) for title, picture in pictures.items()}
+    arrays = {
+        title: np.asarray(picture, dtype=float) for title, picture in pictures.items()
+    }
     values = np.concatenate([array.ravel() for array in arrays.values()])
     high = max(np.abs(values).max(), 1e-12) if signed else values.max()
     low = -high if signed else values.min()
     lines = -(-len(arrays) // columns)
     height, width = next(iter(arrays.values())).shape
     across = 6.4 / columns
-    fig, axs = plt.subplots(lines, columns, squeeze=False, layout="constrained",
-                            figsize=(6.4, lines * (across * height / width + 0.3)))
+    fig, axs = plt.subplots(
+        lines,
+        columns,
+        squeeze=False,
+        layout="constrained",
+        figsize=(6.4, lines * (across * height / width + 0.3)),
+    )
     for ax in axs.flat:
         ax.axis("off")
     for ax, (title, array) in zip(axs.flat, arrays.items(), strict=False):
@@ -240,8 +345,10 @@ def images(pictures: Mapping[str, npt.ArrayLike], columns: int = 2, signed: bool
     return fig
 
 
-def axes(xlabel: str, ylabel: str, log: bool = False, height: float = 3.6) -> tuple[Figure, Axes]:
-    """Make plain axes to plot on, both logarithmic if asked; plot in the hues of ``COLOUR``.
+def axes(
+    xlabel: str, ylabel: str, log: bool = False, height: float = 3.6
+) -> tuple[Figure, Axes]:
+    """Make plain axes to plot on, both logarithmic if asked.
 
     Examples:
         >>> figure, ax = axes("step", "error", log=True)
@@ -265,42 +372,67 @@ def diagram(
     """Draw boxes and the arrows between them.
 
     Args:
-        boxes: Name to (column, row, text, role); a column is 3.6 cells wide, a row 2.1 high.
-        arrows: (from, to, label, role); arrows both ways between two boxes run side by side.
+        boxes: Name to (column, row, text, role); a column is 3.6 cells wide, a row 2.1
+            high.
+        arrows: (from, to, label, role); arrows both ways between two boxes run side by
+            side.
 
     Examples:
         >>> boxes = {"x": (0, 0, "x", "x"), "y": (1, 0, "y", "y")}
-        >>> figure = diagram(boxes, [("x", "y", "forward", "y"), ("y", "x", "backward", "g")])
+        >>> arrows = [("x", "y", "forward", "y"), ("y", "x", "backward", "g")]
+        >>> figure = diagram(boxes, arrows)
     """
     across, down, wide, high = 3.6, 2.1, 2.3, 1.1
     columns = max(box[0] for box in boxes.values()) + 1
     lines = max(box[1] for box in boxes.values()) + 1
-    fig, ax = _bare(columns * across - (across - wide) + 0.2, lines * down - (down - high) + 0.7)
+    fig, ax = _bare(
+        columns * across - (across - wide) + 0.2, lines * down - (down - high) + 0.7
+    )
 
     def middle(name: str) -> npt.NDArray[np.float64]:
-        return np.array([boxes[name][0] * across + wide / 2 + 0.1,
-                         boxes[name][1] * down + high / 2 + 0.35])
+        return np.array(
+            [
+                boxes[name][0] * across + wide / 2 + 0.1,
+                boxes[name][1] * down + high / 2 + 0.35,
+            ]
+        )
 
     for name, (_, _, text, role) in boxes.items():
         corner = middle(name) - (wide / 2, high / 2)
-        ax.add_patch(FancyBboxPatch((corner[0], corner[1]), wide, high, fc=_tint(role),
-                                    ec=_hue(role), boxstyle="round,pad=0,rounding_size=0.15"))
+        ax.add_patch(
+            FancyBboxPatch(
+                (corner[0], corner[1]),
+                wide,
+                high,
+                fc=_tint(role),
+                ec=_hue(role),
+                boxstyle="round,pad=0,rounding_size=0.15",
+            )
+        )
         column, row = middle(name)
         _words(ax, column, row, text, INK, _LABEL)
     pairs = {(start, end) for start, end, *_ in arrows}
     for start, end, label, role in arrows:
         a, b = middle(start), middle(end)
         along = (b - a) / np.hypot(*(b - a))
-        # y points down: the left of the way forward is above, the way back passes below it.
+        # y points down: the left of the way forward is above, the way back passes below
+        # it.
         side = np.array([along[1], -along[0]])
         offset = side * (0.2 if (end, start) in pairs else 0)
-        reach = min(abs(wide / 2 / along[0]) if along[0] else np.inf,
-                    abs(high / 2 / along[1]) if along[1] else np.inf) + 0.06
+        reach = (
+            min(
+                abs(wide / 2 / along[0]) if along[0] else np.inf,
+                abs(high / 2 / along[1]) if along[1] else np.inf,
+            )
+            + 0.06
+        )
         _arrow(ax, a + along * reach + offset, b - along * reach + offset, role, 1.6)
         upright = abs(along[0]) > abs(along[1])
         at = (a + b) / 2 + offset + side * (0.26 if upright else 0.18)
         align = "center" if upright else ("left" if side[0] > 0 else "right")
-        ax.text(at[0], at[1], label, color=_hue(role), ha=align, va="center", fontsize=12)
+        ax.text(
+            at[0], at[1], label, color=_hue(role), ha=align, va="center", fontsize=12
+        )
     return fig
 
 
@@ -312,16 +444,20 @@ def table(
     Args:
         lines: A label for each row.
         columns: A heading for each column; a line break folds a long one.
-        cells: Booleans, shape (lines, columns): yes is a filled tick, no an empty cross.
+        cells: Booleans, shape (lines, columns): yes is a filled tick, no an empty
+            cross.
         corner: What the rows list, said above them.
 
     Examples:
-        >>> figure = table(["no flip"], ["input\nalone", "all"], [[True, True]], "mistake")
+        >>> columns = ["input\nalone", "all"]
+        >>> figure = table(["no flip"], columns, [[True, True]], "mistake")
     """
     truth = np.asarray(cells, dtype=bool)
     headings = [column.split("\n") for column in columns]
     label = 0.17 * max(len(line) for line in [*lines, corner]) + 0.3
-    across = 0.17 * max(6, *(len(word) for heading in headings for word in heading)) + 0.3
+    across = (
+        0.17 * max(6, *(len(word) for heading in headings for word in heading)) + 0.3
+    )
     head = 0.45 * max(len(heading) for heading in headings) + 0.3
     fig, ax = _bare(label + across * len(columns), head + 0.8 * len(lines) + 0.1)
     ax.text(0.1, head - 0.4, corner, color=MUTED, va="center", fontsize=12)
@@ -336,8 +472,18 @@ def table(
         for j in range(len(columns)):
             yes = truth[i, j]
             if yes:
-                ax.add_patch(Rectangle((label + across * j, top), across, 0.8, fc=_tint("plain"),
-                                       lw=0))
-            ax.text(label + across * (j + 0.5), top + 0.42, "\N{CHECK MARK}" if yes else "\u00d7",
-                    color=INK if yes else MUTED, ha="center", va="center", fontsize=14)
+                ax.add_patch(
+                    Rectangle(
+                        (label + across * j, top), across, 0.8, fc=_tint("plain"), lw=0
+                    )
+                )
+            ax.text(
+                label + across * (j + 0.5),
+                top + 0.42,
+                "\N{CHECK MARK}" if yes else "\u00d7",
+                color=INK if yes else MUTED,
+                ha="center",
+                va="center",
+                fontsize=14,
+            )
     return fig

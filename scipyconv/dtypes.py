@@ -27,8 +27,10 @@ ACCEPTED = tuple(COMPUTED_IN)
 DIFFERENTIABLE = tuple(d for d in ACCEPTED if d.is_floating_point or d.is_complex)
 
 #: The dtype of the NumPy array that each is computed in.
-_NUMPY = {dtype: np.dtype(str(wide).removeprefix("torch."))
-          for dtype, wide in COMPUTED_IN.items()}
+_NUMPY = {
+    dtype: np.dtype(str(wide).removeprefix("torch."))
+    for dtype, wide in COMPUTED_IN.items()
+}
 
 
 def computed(tensor: Tensor) -> Tensor:

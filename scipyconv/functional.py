@@ -1,15 +1,16 @@
-"""`torch.nn.functional`'s six convolutions, computed by SciPy: same names and arguments.
+"""`torch.nn.functional`'s six convolutions, computed by SciPy.
 
 One argument is added, by keyword: `method`, the engine. `padding` also takes a pair
 (before, after) for each dimension, and `"same"` goes with any stride.
 
-By the engines `"direct"` and `"matmul"`, a NaN or infinity of the input or the cotangent
-goes where the definition puts it, and each result is exact up to the rounding of its own
-terms. `"fft"`, which `"auto"` may choose, spreads a NaN over all that it transforms
-together, and its error is relative to the largest values there; `"exact"` chooses as
-`"auto"` does, but never `"fft"`. By every engine, a weight that is not finite also meets
-zeros, which makes a NaN: those around a padded input and, in the input's gradient and in a
-transposed convolution, those around the stamps.
+By the engines `"direct"` and `"matmul"`, a NaN or infinity of the input or the
+cotangent goes where the definition puts it, and each result is exact up to the rounding
+of its own terms. `"fft"`, which `"auto"` may choose, spreads a NaN over all that it
+transforms together, and its error is relative to the largest values there; `"exact"`
+chooses as `"auto"` does, but never `"fft"`. By every engine, a weight that is not
+finite also meets
+zeros, which makes a NaN: those around a padded input and, in the input's gradient and
+in a transposed convolution, those around the stamps.
 """
 
 from collections.abc import Sequence
@@ -27,17 +28,33 @@ from scipyconv.method import check_method, preferred, use_method
 from scipyconv.operator import choose_engine
 from scipyconv.short_way import Call
 
-__all__ = ["choose_method", "conv1d", "conv2d", "conv3d", "conv_transpose1d",
-           "conv_transpose2d", "conv_transpose3d", "use_method"]
+__all__ = [
+    "choose_method",
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
+    "use_method",
+]
 
 Integers = int | Sequence[int]
 
 _dispatched: Any = handle_torch_function
 
 
-def conv1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Integers = 1,
-           padding: str | Padding = 0, dilation: Integers = 1, groups: int = 1, *,
-           method: str = "auto") -> Tensor:
+def conv1d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Integers = 1,
+    padding: str | Padding = 0,
+    dilation: Integers = 1,
+    groups: int = 1,
+    *,
+    method: str = "auto",
+) -> Tensor:
     """Cross-correlate along one dimension, as [torch.nn.functional.conv1d][] does.
 
     As `conv2d`, with `input` `(N, C, L)` or `(C, L)` and `weight` `(O, C / groups, k)`.
@@ -52,30 +69,41 @@ def conv1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: In
     return convolve(1, input, weight, bias, stride, padding, dilation, groups, method)
 
 
-def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Integers = 1,
-           padding: str | Padding = 0, dilation: Integers = 1, groups: int = 1, *,
-           method: str = "auto") -> Tensor:
+def conv2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Integers = 1,
+    padding: str | Padding = 0,
+    dilation: Integers = 1,
+    groups: int = 1,
+    *,
+    method: str = "auto",
+) -> Tensor:
     """Cross-correlate along two dimensions, as [torch.nn.functional.conv2d][] does.
 
-    y[n, o, t] = b[o] + the sum over c and k of w[o, c, k] x[n, c, stride t + dilation k - before].
+    y[n, o, t] = b[o] + the sum over c and k of w[o, c, k] x[n, c, stride t + dilation k
+    - before].
 
     Args:
         input: x, `(N, C, H, W)` or `(C, H, W)`.
         weight: w, `(O, C / groups, h, w)`.
         bias: b, `(O,)`, or None.
         stride: From one window to the next.
-        padding: Zeros around the input: an int, one for each dimension, a pair (before, after) for
-            each dimension, `"valid"` for none, or `"same"` for an output of size n / stride,
-            rounded up.
+        padding: Zeros around the input: an int, one for each dimension, a pair (before,
+            after) for each dimension, `"valid"` for none, or `"same"` for an output of
+            size n / stride, rounded up.
         dilation: From one tap to the next.
         groups: How many groups of channels see only each other.
-        method: The engine that computes it, and all its derivatives: `"direct"`, `"matmul"` or
-            `"fft"`; `"auto"` for the one that `choose_method` names; or `"exact"`, for the
-            faster of those whose error is relative to each result's own terms, not `"fft"`.
+        method: The engine that computes it, and all its derivatives: `"direct"`,
+            `"matmul"` or `"fft"`; `"auto"` for the one that `choose_method` names; or
+            `"exact"`, for the faster of those whose error is relative to each result's
+            own terms, not `"fft"`.
 
     Returns:
-        y, `(N, O, T, U)` or `(O, T, U)`, with (n + before + after - dilation (taps - 1) - 1) //
-        stride + 1 along each dimension. Its dtype is the input's, or autocast's.
+        y, `(N, O, T, U)` or `(O, T, U)`, with (n + before + after - dilation (taps - 1)
+        - 1) // stride + 1 along each dimension. Its dtype is the input's, or
+        autocast's.
 
     Raises:
         TypeError: an argument of another type.
@@ -95,9 +123,17 @@ def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: In
     return convolve(2, input, weight, bias, stride, padding, dilation, groups, method)
 
 
-def conv3d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Integers = 1,
-           padding: str | Padding = 0, dilation: Integers = 1, groups: int = 1, *,
-           method: str = "auto") -> Tensor:
+def conv3d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Integers = 1,
+    padding: str | Padding = 0,
+    dilation: Integers = 1,
+    groups: int = 1,
+    *,
+    method: str = "auto",
+) -> Tensor:
     """Cross-correlate along three dimensions, as [torch.nn.functional.conv3d][] does.
 
     As `conv2d`, with `input` `(N, C, D, H, W)` or `(C, D, H, W)` and `weight`
@@ -113,28 +149,58 @@ def conv3d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: In
     return convolve(3, input, weight, bias, stride, padding, dilation, groups, method)
 
 
-def conv_transpose1d(input: Tensor, weight: Tensor, bias: Tensor | None = None,
-                     stride: Integers = 1, padding: Padding = 0, output_padding: Integers = 0,
-                     groups: int = 1, dilation: Integers = 1, *, method: str = "auto") -> Tensor:
+def conv_transpose1d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Integers = 1,
+    padding: Padding = 0,
+    output_padding: Integers = 0,
+    groups: int = 1,
+    dilation: Integers = 1,
+    *,
+    method: str = "auto",
+) -> Tensor:
     """Apply the adjoint of `conv1d`, as [torch.nn.functional.conv_transpose1d][] does.
 
-    As `conv_transpose2d`, with `input` `(N, C, L)` or `(C, L)` and `weight` `(C, O / groups, k)`.
+    As `conv_transpose2d`, with `input` `(N, C, L)` or `(C, L)` and `weight` `(C, O /
+    groups, k)`.
 
     Examples:
         >>> g, w = torch.tensor([[2.0, 7]]), torch.tensor([[[1.0, 2]]])
         >>> conv_transpose1d(g, w, stride=2, output_padding=1)
         tensor([[ 2.,  4.,  7., 14.,  0.]])
     """
-    return transpose(1, input, weight, bias, stride, padding, output_padding, groups, dilation,
-                     method)
+    return transpose(
+        1,
+        input,
+        weight,
+        bias,
+        stride,
+        padding,
+        output_padding,
+        groups,
+        dilation,
+        method,
+    )
 
 
-def conv_transpose2d(input: Tensor, weight: Tensor, bias: Tensor | None = None,
-                     stride: Integers = 1, padding: Padding = 0, output_padding: Integers = 0,
-                     groups: int = 1, dilation: Integers = 1, *, method: str = "auto") -> Tensor:
+def conv_transpose2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Integers = 1,
+    padding: Padding = 0,
+    output_padding: Integers = 0,
+    groups: int = 1,
+    dilation: Integers = 1,
+    *,
+    method: str = "auto",
+) -> Tensor:
     """Apply the adjoint of `conv2d`, as [torch.nn.functional.conv_transpose2d][] does.
 
-    Each number of the input stamps the kernel into the output: y[n, o, p] = b[o] + the sum over c,
+    Each number of the input stamps the kernel into the output: y[n, o, p] = b[o] + the
+        sum over c,
     t and k with p = stride t + dilation k - before of w[c, o, k] x[n, c, t].
 
     Args:
@@ -142,18 +208,20 @@ def conv_transpose2d(input: Tensor, weight: Tensor, bias: Tensor | None = None,
         weight: w, `(C, O / groups, h, w)`.
         bias: b, `(O,)`, or None.
         stride: From one stamp to the next.
-        padding: What is cut off around the output: an int, one for each dimension, or a pair
-            (before, after) for each dimension.
+        padding: What is cut off around the output: an int, one for each dimension, or a
+            pair (before, after) for each dimension.
         output_padding: How many more rows and columns the output has at its end.
         groups: How many groups of channels see only each other.
         dilation: From one tap to the next.
-        method: The engine that computes it, and all its derivatives: `"direct"`, `"matmul"` or
-            `"fft"`; `"auto"` for the one that `choose_method` names; or `"exact"`, for the
-            faster of those whose error is relative to each result's own terms, not `"fft"`.
+        method: The engine that computes it, and all its derivatives: `"direct"`,
+            `"matmul"` or `"fft"`; `"auto"` for the one that `choose_method` names; or
+            `"exact"`, for the faster of those whose error is relative to each result's
+            own terms, not `"fft"`.
 
     Returns:
-        y, `(N, O, P, Q)` or `(O, P, Q)`, with (n - 1) stride + dilation (taps - 1) + 1 - before -
-        after + output_padding along each dimension. Its dtype is the input's, or autocast's.
+        y, `(N, O, P, Q)` or `(O, P, Q)`, with (n - 1) stride + dilation (taps - 1) + 1
+        - before - after + output_padding along each dimension. Its dtype is the
+        input's, or autocast's.
 
     Raises:
         TypeError: an argument of another type.
@@ -162,19 +230,39 @@ def conv_transpose2d(input: Tensor, weight: Tensor, bias: Tensor | None = None,
         ValueError: an unknown `method`, or a number that does not fit in 64 bits.
 
     Examples:
-        >>> g, w = torch.tensor([[[2.0, 3], [-2, -1]]]), torch.tensor([[[[1.0, 2], [3, 4]]]])
+        >>> g = torch.tensor([[[2.0, 3], [-2, -1]]])
+        >>> w = torch.tensor([[[[1.0, 2], [3, 4]]]])
         >>> conv_transpose2d(g, w)
         tensor([[[  2.,   7.,   6.],
                  [  4.,  12.,  10.],
                  [ -6., -11.,  -4.]]])
     """
-    return transpose(2, input, weight, bias, stride, padding, output_padding, groups, dilation,
-                     method)
+    return transpose(
+        2,
+        input,
+        weight,
+        bias,
+        stride,
+        padding,
+        output_padding,
+        groups,
+        dilation,
+        method,
+    )
 
 
-def conv_transpose3d(input: Tensor, weight: Tensor, bias: Tensor | None = None,
-                     stride: Integers = 1, padding: Padding = 0, output_padding: Integers = 0,
-                     groups: int = 1, dilation: Integers = 1, *, method: str = "auto") -> Tensor:
+def conv_transpose3d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Integers = 1,
+    padding: Padding = 0,
+    output_padding: Integers = 0,
+    groups: int = 1,
+    dilation: Integers = 1,
+    *,
+    method: str = "auto",
+) -> Tensor:
     """Apply the adjoint of `conv3d`, as [torch.nn.functional.conv_transpose3d][] does.
 
     As `conv_transpose2d`, with `input` `(N, C, D, H, W)` or `(C, D, H, W)` and `weight`
@@ -184,24 +272,53 @@ def conv_transpose3d(input: Tensor, weight: Tensor, bias: Tensor | None = None,
         >>> conv_transpose3d(torch.ones(1, 1, 1, 2), torch.ones(1, 5, 1, 2, 3)).shape
         torch.Size([5, 1, 2, 4])
     """
-    return transpose(3, input, weight, bias, stride, padding, output_padding, groups, dilation,
-                     method)
+    return transpose(
+        3,
+        input,
+        weight,
+        bias,
+        stride,
+        padding,
+        output_padding,
+        groups,
+        dilation,
+        method,
+    )
 
 
-def convolve(dims: int, input: Any, weight: Any, bias: Any, stride: Any, padding: Any,
-             dilation: Any, groups: Any, method: Any, mode: str = "zeros") -> Tensor:
-    """Check and compute a convolution of `dims` spatial dimensions, in any padding mode."""
+def convolve(
+    dims: int,
+    input: Any,
+    weight: Any,
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: Any,
+    method: Any,
+    mode: str = "zeros",
+) -> Tensor:
+    """Check and compute a convolution, in any padding mode."""
     given = stride, padding, dilation, groups, method, mode
     if has_torch_function((input, weight, bias)):  # a mode, a subclass, or torch.fx
-        recorded: Tensor = _dispatched(convolve, (input, weight, bias), dims, input, weight,
-                                       bias, *given)
+        recorded: Tensor = _dispatched(
+            convolve, (input, weight, bias), dims, input, weight, bias, *given
+        )
         return recorded
     key = short_way.key("y", dims, (input, weight, bias), given)
     if call := short_way.recall(key):
         return short_way.apply_plain(call, input, weight, bias)
     x, w, b = _operands(input, weight, bias, method, mode)
-    geometry = arguments.convolution(dims, x.shape, w.shape, None if b is None else b.shape,
-                                     stride, padding, dilation, groups)
+    geometry = arguments.convolution(
+        dims,
+        x.shape,
+        w.shape,
+        None if b is None else b.shape,
+        stride,
+        padding,
+        dilation,
+        groups,
+    )
     dtype, unbatched = x.dtype, x.ndim == dims + 1
     x, w, b = _computed(x, w, b)
     x = x.unsqueeze(0) if unbatched else x
@@ -212,26 +329,47 @@ def convolve(dims: int, input: Any, weight: Any, bias: Any, stride: Any, padding
     return _finished(short_way.apply(call, x, w, b), dtype, unbatched)
 
 
-def transpose(dims: int, input: Any, weight: Any, bias: Any, stride: Any, padding: Any,
-              output_padding: Any, groups: Any, dilation: Any, method: Any,
-              mode: str = "zeros", output_size: Any = None) -> Tensor:
+def transpose(
+    dims: int,
+    input: Any,
+    weight: Any,
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    output_padding: Any,
+    groups: Any,
+    dilation: Any,
+    method: Any,
+    mode: str = "zeros",
+    output_size: Any = None,
+) -> Tensor:
     """Check and compute the adjoint of a convolution, and of its padding mode.
 
     An `output_size`, spatial or whole, takes the place of `output_padding`.
     """
     given = stride, padding, output_padding, groups, dilation, method, mode, output_size
     if has_torch_function((input, weight, bias)):
-        recorded: Tensor = _dispatched(transpose, (input, weight, bias), dims, input, weight,
-                                       bias, *given)
+        recorded: Tensor = _dispatched(
+            transpose, (input, weight, bias), dims, input, weight, bias, *given
+        )
         return recorded
     plain = mode == "zeros" and output_size is None
     key = short_way.key("x", dims, (input, weight, bias), given[:-1]) if plain else None
     if call := short_way.recall(key):
         return short_way.apply_plain(call, weight, input, bias)
     g, w, b = _operands(input, weight, bias, method, mode)
-    geometry = arguments.transposed(dims, g.shape, w.shape, None if b is None else b.shape,
-                                    stride, padding, output_padding, groups, dilation,
-                                    output_size)
+    geometry = arguments.transposed(
+        dims,
+        g.shape,
+        w.shape,
+        None if b is None else b.shape,
+        stride,
+        padding,
+        output_padding,
+        groups,
+        dilation,
+        output_size,
+    )
     dtype, unbatched = g.dtype, g.ndim == dims + 1
     g, w, b = _computed(g, w, b)
     g = g.unsqueeze(0) if unbatched else g
@@ -244,13 +382,20 @@ def transpose(dims: int, input: Any, weight: Any, bias: Any, stride: Any, paddin
     return _finished(y, dtype, unbatched)
 
 
-def choose_method(input: Tensor, weight: Tensor, stride: Integers = 1,
-                  padding: str | Padding = 0, dilation: Integers = 1, groups: int = 1, *,
-                  method: str = "auto") -> Choice:
+def choose_method(
+    input: Tensor,
+    weight: Tensor,
+    stride: Integers = 1,
+    padding: str | Padding = 0,
+    dilation: Integers = 1,
+    groups: int = 1,
+    *,
+    method: str = "auto",
+) -> Choice:
     """Tell which engine a convolution would use, and what each is likely to cost.
 
-    Only the shapes and dtypes of the tensors count, and whether they require a gradient.
-    They may be on the `meta` device.
+    Only the shapes and dtypes of the tensors count, and whether they require a
+    gradient. They may be on the `meta` device.
 
     Args:
         input: x, as for `conv1d`, `conv2d` or `conv3d`: the weight's dimensions tell.
@@ -279,13 +424,23 @@ def choose_method(input: Tensor, weight: Tensor, stride: Integers = 1,
         'matmul'
     """
     if has_torch_function((input, weight)):
-        chosen: Choice = _dispatched(choose_method, (input, weight), input, weight, stride,
-                                     padding, dilation, groups, method=method)
+        chosen: Choice = _dispatched(
+            choose_method,
+            (input, weight),
+            input,
+            weight,
+            stride,
+            padding,
+            dilation,
+            groups,
+            method=method,
+        )
         return chosen
     x, w, _ = _operands(input, weight, None, method, "zeros")
     dims = arguments.spatial_dimensions(w.shape)
-    geometry = arguments.convolution(dims, x.shape, w.shape, None, stride, padding, dilation,
-                                     groups)
+    geometry = arguments.convolution(
+        dims, x.shape, w.shape, None, stride, padding, dilation, groups
+    )
     backward = short_way.gradients_wanted("y", x, w)
     passes = ("y", backward) if backward else ("y",)
     return choose_engine(geometry, x.dtype, preferred(method), passes)
@@ -295,8 +450,8 @@ def _operands(input: Any, weight: Any, bias: Any, method: Any, mode: Any) -> lis
     """The three tensors, checked, in autocast's dtype where it is on."""
     if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
         raise NotImplementedError(
-            "a convolution by SciPy must stay outside torch.jit.trace, which cannot record "
-            "it: use torch.export.export or torch.compile"
+            "a convolution by SciPy must stay outside torch.jit.trace, which cannot "
+            "record it: use torch.export.export or torch.compile"
         )
     check_method(method)
     modes.check_mode(mode)
@@ -314,7 +469,11 @@ def _computed(*tensors: Any) -> list[Any]:
 
 def _autocast(tensor: Tensor | None) -> Tensor | None:
     """As torch does for its convolutions: double precision and complex numbers stay."""
-    if tensor is None or not tensor.is_floating_point() or tensor.dtype is torch.float64:
+    if (
+        tensor is None
+        or not tensor.is_floating_point()
+        or tensor.dtype is torch.float64
+    ):
         return tensor
     return tensor.to(torch.get_autocast_dtype("cpu"))
 

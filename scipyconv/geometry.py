@@ -28,7 +28,8 @@ Value = TypeVar("Value")
 class _once(Generic[Value]):  # noqa: N801 - it reads as a decorator
     """A property that is computed once.
 
-    `functools.cached_property` takes a lock in Python 3.11, which a fork can leave closed.
+    `functools.cached_property` takes a lock in Python 3.11, which a fork can leave
+    closed.
     """
 
     def __init__(self, compute: Callable[[Any], Value]) -> None:
@@ -60,7 +61,8 @@ class Geometry:
         groups: The number of groups; each sees only its own channels.
 
     Examples:
-        >>> geometry = Geometry((1, 2, 9), (4, 2, 3), (1, 4, 4), (2,), ((1, 0),), (1,), 1)
+        >>> x, w, y = (1, 2, 9), (4, 2, 3), (1, 4, 4)
+        >>> geometry = Geometry(x, w, y, (2,), ((1, 0),), (1,), 1)
         >>> geometry.taps, geometry.bordered, geometry.products
         ((3,), (1, 2, 10), 96)
     """
@@ -121,7 +123,11 @@ class Geometry:
 
     def borderless(self) -> "Geometry":
         """Return the same geometry with the border as a part of x."""
-        return replace(self, x=bordered(self.x, self.padding), padding=((0, 0),) * len(self.padding))
+        return replace(
+            self,
+            x=bordered(self.x, self.padding),
+            padding=((0, 0),) * len(self.padding),
+        )
 
     @_once
     def span(self) -> Sizes:
@@ -135,14 +141,21 @@ class Geometry:
         A step that is never taken may be larger than any memory.
         """
         return (
-            tuple(s if t > 1 else 0 for s, t in zip(self.stride, self.outputs, strict=True)),
-            tuple(d if k > 1 else 0 for d, k in zip(self.dilation, self.taps, strict=True)),
+            tuple(
+                s if t > 1 else 0
+                for s, t in zip(self.stride, self.outputs, strict=True)
+            ),
+            tuple(
+                d if k > 1 else 0 for d, k in zip(self.dilation, self.taps, strict=True)
+            ),
         )
 
     @_once
     def unseen(self) -> Pairs:
-        """The outputs at each end that saw the border alone: no pixel gave them anything."""
-        return tuple((max(-before, 0), max(-after, 0)) for before, after in self._around)
+        """The outputs at each end that saw the border alone, and no pixel."""
+        return tuple(
+            (max(-before, 0), max(-after, 0)) for before, after in self._around
+        )
 
     @_once
     def turned(self) -> "Geometry":
@@ -151,11 +164,14 @@ class Geometry:
         For a stride of 1, and without the outputs that are `unseen`.
 
         Examples:
-            >>> Geometry((1, 2, 9), (6, 2, 3), (1, 6, 7), (1,), ((0, 0),), (1,), 1).turned
-            Geometry(x=(1, 6, 7), w=(2, 6, 3), y=(1, 2, 9), stride=(1,), padding=((2, 2),),
-            dilation=(1,), groups=1)
+            >>> x, w, y = (1, 2, 9), (6, 2, 3), (1, 6, 7)
+            >>> turned = Geometry(x, w, y, (1,), ((0, 0),), (1,), 1).turned
+            >>> turned.x, turned.w, turned.y, turned.padding
+            ((1, 6, 7), (2, 6, 3), (1, 2, 9), ((2, 2),))
         """
-        seen = (t - sum(ends) for t, ends in zip(self.outputs, self.unseen, strict=True))
+        seen = (
+            t - sum(ends) for t, ends in zip(self.outputs, self.unseen, strict=True)
+        )
         zeros = ((max(before, 0), max(after, 0)) for before, after in self._around)
         return Geometry(
             x=(*self.y[:2], *seen),
@@ -169,9 +185,13 @@ class Geometry:
 
     @property
     def _around(self) -> Pairs:
-        """The zeros around the cotangent; fewer than none where the border alone was seen."""
-        return tuple((span - 1 - before, n - t + before) for span, n, t, (before, _) in zip(
-            self.span, self.pixels, self.outputs, self.padding, strict=True))
+        """The zeros around the cotangent; negative where outputs are unseen."""
+        return tuple(
+            (span - 1 - before, n - t + before)
+            for span, n, t, (before, _) in zip(
+                self.span, self.pixels, self.outputs, self.padding, strict=True
+            )
+        )
 
     @_once
     def products(self) -> int:

@@ -1,7 +1,7 @@
 """The private names of PyTorch that the operator needs, each with its reason.
 
-They live here so that a new release of PyTorch breaks one file. A test for each fails when
-its name changes.
+They live here so that a new release of PyTorch breaks one file. A test for each fails
+when its name changes.
 """
 
 from collections.abc import Callable
@@ -16,8 +16,11 @@ from torch.autograd import Function, forward_ad
 #: `is_grads_batched` maps under this key. Looking it up costs more than asking for it.
 _OLDER_VMAP: Any = torch._C._parse_dispatch_key("VmapMode")
 
-#: Under this, a dispatcher's kernel may apply a Function inside a `torch.func` transform.
-single_level: Callable[[], AbstractContextManager[Any]] = enable_single_level_autograd_function
+#: Under this, a dispatcher's kernel may apply a Function inside a `torch.func`
+#: transform.
+single_level: Callable[[], AbstractContextManager[Any]] = (
+    enable_single_level_autograd_function
+)
 #: Under this, calls reach the kernels that come after autograd's.
 below_autograd: Callable[[], Any] = torch._C._AutoDispatchBelowAutograd
 
@@ -51,7 +54,8 @@ def primal(tensor: Tensor) -> Tensor:
 def is_observed() -> bool:
     """Tell whether anything but the gradient can be asked of what is computed now.
 
-    That is: a transform of `torch.func`, a mode that sees each operator, a tracer, forward
+    That is: a transform of `torch.func`, a mode that sees each operator, a tracer,
+        forward
     mode, or a compiler.
     """
     return (

@@ -1,4 +1,4 @@
-"""The engine that `method="auto"` stands for: in one call, or wherever `use_method` reaches."""
+"""What `method="auto"` means: in one call, or wherever `use_method` reaches."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,11 +16,12 @@ _preferred: ContextVar[str] = ContextVar("scipyconv.method", default="auto")
 def use_method(method: str) -> Iterator[None]:
     """Let every convolution whose `method` is `"auto"` use this one inside a `with`.
 
-    The choice is a context variable: it holds for the thread, or the task of asyncio, that
+    The choice is a context variable: it holds for the thread, or the task of asyncio,
+        that
     made it, and for whatever is called from there. A new thread starts with `"auto"`,
-    unless it runs in a copy of the context (`contextvars.copy_context().run`). A backward
-    pass uses the engine of its forward, wherever it runs. Code compiled by `torch.compile`
-    asks again in each pass, when it runs.
+    unless it runs in a copy of the context (`contextvars.copy_context().run`). A
+    backward pass uses the engine of its forward, wherever it runs. Code compiled by
+    `torch.compile` asks again in each pass, when it runs.
 
     Args:
         method: An engine, `"direct"`, `"matmul"` or `"fft"`; `"exact"` for whichever of
@@ -63,7 +64,8 @@ def check_method(method: Any) -> None:
         >>> check_method("winograd")
         Traceback (most recent call last):
         ...
-        ValueError: method must be one of 'auto', 'exact', 'direct', 'matmul', 'fft': it is
+        ValueError: method must be one of 'auto', 'exact', 'direct', 'matmul', 'fft': it
+        is
         'winograd'; pass method='auto', say
     """
     if not isinstance(method, str) or method not in METHODS:

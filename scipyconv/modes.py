@@ -7,9 +7,10 @@
 | replicate | 11 1234 44 |
 | circular | 34 1234 12 |
 
-Padding copies pixels: `pad` gathers them from the positions that a mode names. Its adjoint,
-`fold_back`, adds each copy to the pixel that it came from. Zeros are no copies: the operator
-itself has them. Adding a mode is adding a function and a row of `COPIES`.
+Padding copies pixels: `pad` gathers them from the positions that a mode names. Its
+adjoint, `fold_back`, adds each copy to the pixel that it came from. Zeros are no
+copies: the operator itself has them. Adding a mode is adding a function and a row of
+`COPIES`.
 """
 
 from collections.abc import Callable
@@ -33,7 +34,8 @@ def _circular(p: Tensor, n: int) -> Tensor:
     return p % n
 
 
-#: Which of n pixels a mode copies to the positions p, and the widest border that it can fill.
+#: Which of n pixels a mode copies to the positions p, and the widest border that it can
+#: fill.
 COPIES: dict[str, tuple[Callable[[Tensor, int], Tensor], Callable[[int], float]]] = {
     "reflect": (_reflect, lambda n: n - 1),
     "replicate": (_replicate, lambda n: float("inf") if n else 0),
@@ -52,13 +54,14 @@ def check_mode(mode: Any) -> None:
         >>> check_mode("mirror")
         Traceback (most recent call last):
         ...
-        ValueError: padding_mode must be one of 'zeros', 'reflect', 'replicate', 'circular':
+        ValueError: padding_mode must be one of 'zeros', 'reflect', 'replicate',
+        'circular':
         it is 'mirror'; pass padding_mode='zeros', say
     """
     if not isinstance(mode, str) or mode not in MODES:
         raise ValueError(
-            f"padding_mode must be one of {', '.join(map(repr, MODES))}: it is {mode!r}; "
-            f"pass padding_mode='zeros', say"
+            f"padding_mode must be one of {', '.join(map(repr, MODES))}: it is "
+            f"{mode!r}; pass padding_mode='zeros', say"
         )
 
 
@@ -79,7 +82,8 @@ def pad(x: Tensor, padding: Pairs, mode: str) -> Tensor:
         >>> pad(torch.tensor([1, 2]), ((2, 0),), "reflect")
         Traceback (most recent call last):
         ...
-        RuntimeError: padding must be at most 1 in the mode 'reflect', for an input of 2:
+        RuntimeError: padding must be at most 1 in the mode 'reflect', for an input of
+        2:
         along dimension 0 it is (2, 0); pass padding=1, say, or another padding_mode
     """
     for i, pair in enumerate(padding):
@@ -100,27 +104,31 @@ def fold_back(z: Tensor, padding: Pairs, mode: str) -> Tensor:
         RuntimeError: a border wider than the pixels that it copies.
 
     Examples:
-        >>> fold_back(torch.tensor([1, 10, 0, 0, 0, 0, 100, 1000]), ((2, 2),), "reflect")
+        >>> z = torch.tensor([1, 10, 0, 0, 0, 0, 100, 1000])
+        >>> fold_back(z, ((2, 2),), "reflect")
         tensor([   0, 1010,  101,    0])
     """
     for i, pair in enumerate(padding):
         axis = z.ndim - len(padding) + i
         n = z.shape[axis] - sum(pair)
         positions = _positions(n, pair, mode, i, z.device)
-        inside = z.new_zeros([n if j == axis else size for j, size in enumerate(z.shape)])
+        inside = z.new_zeros(
+            [n if j == axis else size for j, size in enumerate(z.shape)]
+        )
         z = inside.index_add(axis, positions, z)
     return z
 
 
-def _positions(n: int, pair: tuple[int, int], mode: str, i: int,
-               device: torch.device) -> Tensor:
+def _positions(
+    n: int, pair: tuple[int, int], mode: str, i: int, device: torch.device
+) -> Tensor:
     """Where each pixel of the padded line comes from."""
     copied, widest = COPIES[mode]
     if max(pair) > widest(n):
         most = max(widest(n), 0)
         raise RuntimeError(
-            f"padding must be at most {most} in the mode {mode!r}, for an input of {n}: "
-            f"along dimension {i} it is {pair}; pass padding={most}, say, or another "
-            f"padding_mode"
+            f"padding must be at most {most} in the mode {mode!r}, for an input of "
+            f"{n}: along dimension {i} it is {pair}; pass padding={most}, say, or "
+            "another padding_mode"
         )
     return copied(torch.arange(-pair[0], n + pair[1], device=device), n)

@@ -1,12 +1,13 @@
 """The short way from a layer to its engine, around the dispatcher.
 
-The operator costs a tenth of a millisecond, forward and backward: more than a small layer.
-So where nothing but the gradient can be asked of the result, a plain Function goes straight
-to the engine, and a call like an earlier one skips the checks that the earlier one passed.
-Its backward takes the operator again where that is to be differentiated.
+The operator costs a tenth of a millisecond, forward and backward: more than a small
+layer. So where nothing but the gradient can be asked of the result, a plain Function
+goes straight to the engine, and a call like an earlier one skips the checks that the
+earlier one passed. Its backward takes the operator again where that is to be
+differentiated.
 
-A call leaves nothing behind: autograd saves the operands alone, and the engine is chosen in
-the forward and travels with the Function.
+A call leaves nothing behind: autograd saves the operands alone, and the engine is
+chosen in the forward and travels with the Function.
 """
 
 from collections.abc import Callable, Hashable
@@ -57,7 +58,7 @@ class Call:
     _chosen: dict[str, str] = field(default_factory=dict, compare=False)
 
     def engine(self, backward: str, dtype: torch.dtype) -> str:
-        """Name the engine for this map, and for the gradients that are wanted as well."""
+        """Name the engine for this map and the gradients that are wanted."""
         if self.method in ENGINES:
             return self.method
         if backward not in self._chosen:
@@ -68,7 +69,7 @@ class Call:
 
 
 def apply(call: Call, a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
-    """Contract a and b, as `contract` does, and add a bias to each channel of the result.
+    """Contract a and b, as `contract` does, and add a bias to each channel.
 
     Examples:
         >>> x, w = torch.tensor([[[0.0, 1, 3]]]), torch.tensor([[[1.0, 2]]])
@@ -88,7 +89,9 @@ def apply_plain(call: Call, a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor
     """As `apply`, for plain tensors."""
     backward = gradients_wanted(call.out, a, b)
     engine = call.engine(backward, a.dtype)
-    if backward or (bias is not None and bias.requires_grad and torch.is_grad_enabled()):
+    if backward or (
+        bias is not None and bias.requires_grad and torch.is_grad_enabled()
+    ):
         result: Tensor = _apply(call, engine, a, b, bias)
         return result
     return _forward(call, engine, a, b, bias)
@@ -112,8 +115,12 @@ def is_plain(*tensors: Tensor | None) -> bool:
     if internals.is_observed():
         return False
     for t in tensors:
-        if t is not None and (type(t) not in _PLAIN or not t.is_cpu
-                              or t.layout is not torch.strided or t.is_nested):
+        if t is not None and (
+            type(t) not in _PLAIN
+            or not t.is_cpu
+            or t.layout is not torch.strided
+            or t.is_nested
+        ):
             return False
     return True
 
@@ -132,22 +139,32 @@ _CALLS: dict[Hashable, Call] = {}
 _MOST = 4096
 
 
-def key(out: str, dims: int, operands: tuple[Any, ...], arguments: tuple[Any, ...]) -> Hashable:
+def key(
+    out: str, dims: int, operands: tuple[Any, ...], arguments: tuple[Any, ...]
+) -> Hashable:
     """Return all that the checks look at, or None where they must look again.
 
-    1, 1.0 and True are equal, and an int's subclass may be anything. So only a call whose
-    arguments are plain ints, strings and tuples of them is remembered.
+    1, 1.0 and True are equal, and an int's subclass may be anything. So only a call
+    whose arguments are plain ints, strings and tuples of them is remembered.
     """
-    input, weight, bias = operands
-    if input is None or weight is None or not is_plain(*operands):
+    first, second, bias = operands
+    if first is None or second is None or not is_plain(*operands):
         return None
-    if input.ndim != dims + 2 or COMPUTED_IN.get(input.dtype) is not input.dtype:
+    if first.ndim != dims + 2 or COMPUTED_IN.get(first.dtype) is not first.dtype:
         return None
     if torch.is_autocast_enabled("cpu") or not _is_exact(arguments):
         return None
     of_bias = None if bias is None else (bias.dtype, bias.shape)
-    return (out, input.dtype, input.shape, weight.dtype, weight.shape, of_bias, arguments,
-            preferred("auto"))
+    return (
+        out,
+        first.dtype,
+        first.shape,
+        second.dtype,
+        second.shape,
+        of_bias,
+        arguments,
+        preferred("auto"),
+    )
 
 
 def recall(key: Hashable) -> Call | None:
@@ -173,8 +190,9 @@ class Convolution(Function):
     """The operator's forward and backward, without a dispatcher before the engine."""
 
     @staticmethod
-    def forward(ctx: Any, call: Call, engine: str, a: Tensor, b: Tensor,
-                bias: Tensor | None) -> Tensor:
+    def forward(
+        ctx: Any, call: Call, engine: str, a: Tensor, b: Tensor, bias: Tensor | None
+    ) -> Tensor:
         """Compute, and save the operands."""
         ctx.call, ctx.engine = call, engine
         ctx.save_for_backward(a, b)
@@ -197,20 +215,29 @@ _apply = internals.single_level_apply(Convolution)
 
 
 @_named("scipyconv::convolution")
-def _forward(call: Call, engine: str, a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
+def _forward(
+    call: Call, engine: str, a: Tensor, b: Tensor, bias: Tensor | None
+) -> Tensor:
     """The result of a map, and the bias added to it."""
     y = allocate(a, call.geometry.shape(call.out))
     array = as_array(y)
     with np.errstate(all="ignore"):  # infinities and NaN are results, as in torch
-        compute(call.out, as_array(a), as_array(b), call.geometry, ENGINES[engine], array)
+        compute(
+            call.out, as_array(a), as_array(b), call.geometry, ENGINES[engine], array
+        )
         if bias is not None:
             array += as_array(bias).reshape(-1, *[1] * (y.ndim - 2))
     return y
 
 
 @_named("scipyconv::convolution_backward")
-def _gradients(call: Call, engine: str, g: Tensor, operands: tuple[Tensor, Tensor],
-               wanted: tuple[bool, ...]) -> list[Tensor | None]:
+def _gradients(
+    call: Call,
+    engine: str,
+    g: Tensor,
+    operands: tuple[Tensor, Tensor],
+    wanted: tuple[bool, ...],
+) -> list[Tensor | None]:
     """The gradients of a, b and the bias, straight from the engine."""
     module, geometry = ENGINES[engine], call.geometry
     cotangent = np.ascontiguousarray(as_array(g))
@@ -230,8 +257,13 @@ def _gradients(call: Call, engine: str, g: Tensor, operands: tuple[Tensor, Tenso
         return [*found, _summed(cotangent, g) if wanted[2] else None]
 
 
-def _differentiable(call: Call, engine: str, g: Tensor, operands: tuple[Tensor, Tensor],
-                    wanted: tuple[bool, ...]) -> list[Tensor | None]:
+def _differentiable(
+    call: Call,
+    engine: str,
+    g: Tensor,
+    operands: tuple[Tensor, Tensor],
+    wanted: tuple[bool, ...],
+) -> list[Tensor | None]:
     """The same by the operator, to be differentiated again."""
 
     def gradient(i: int) -> Tensor:
@@ -243,13 +275,16 @@ def _differentiable(call: Call, engine: str, g: Tensor, operands: tuple[Tensor, 
 
 
 def _summed(cotangent: Array, like: Tensor) -> Tensor:
-    """The bias's gradient, by NumPy: PyTorch's sum wakes threads, which spin beside ours.
+    """The bias's gradient, by NumPy.
 
+    PyTorch's sum wakes threads, which spin beside ours.
     NumPy adds up a plane in pairs, but samples one after the other: those in double
     precision, so that a million of them lose no digits.
     """
     size = prod(cotangent.shape[2:])
     planes = np.add.reduce(cotangent.reshape(*cotangent.shape[:2], size), 2)
     gradient = like.new_empty(planes.shape[1])
-    as_array(gradient)[...] = np.add.reduce(planes, 0, np.promote_types(planes.dtype, "f8"))
+    as_array(gradient)[...] = np.add.reduce(
+        planes, 0, np.promote_types(planes.dtype, "f8")
+    )
     return gradient

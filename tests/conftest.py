@@ -1,4 +1,5 @@
-"""What the tests share: a seed, one thread, the engines, and the site, built once for all."""
+"""What the tests share: a seed, one thread, the engines, and the site, built once for
+all."""
 
 import os
 import subprocess
@@ -17,9 +18,23 @@ from scipyconv_site import pages
 
 def build(config: Path, site: Path, *options: str) -> Path:
     """Build a site with MkDocs and return where it is."""
-    command = [sys.executable, "-m", "mkdocs", "build", "-f", str(config), "-d", str(site)]
-    done = subprocess.run([*command, *options], cwd=config.parent, capture_output=True, text=True,
-                          env=os.environ | {"NO_MKDOCS_2_WARNING": "1"})
+    command = [
+        sys.executable,
+        "-m",
+        "mkdocs",
+        "build",
+        "-f",
+        str(config),
+        "-d",
+        str(site),
+    ]
+    done = subprocess.run(
+        [*command, *options],
+        cwd=config.parent,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return site
 
@@ -29,7 +44,9 @@ Note = Callable[[str, str], None]
 
 @pytest.fixture
 def on_engine_calls(monkeypatch: pytest.MonkeyPatch) -> Callable[[Note], None]:
-    """A function that lets another hear which engine computes which map, each time it does."""
+    """A function that lets another hear which engine computes which map, each time it
+    does."""
+
     def tell(note: Note) -> None:
         inside: list[str] = []
         for method, engine in ENGINES.items():
@@ -37,7 +54,9 @@ def on_engine_calls(monkeypatch: pytest.MonkeyPatch) -> Callable[[Note], None]:
                 original = getattr(engine, name)
 
                 def spy(*args, method=method, name=name, original=original):
-                    if not inside:  # not those of its own that an engine's function calls
+                    if (
+                        not inside
+                    ):  # not those of its own that an engine's function calls
                         note(method, name)
                     inside.append(name)
                     try:
@@ -87,12 +106,16 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def build_like_ours(tmp_path_factory: pytest.TempPathFactory):
-    """A function that builds a few pages, given as texts by name, with our Markdown extensions."""
+    """A function that builds a few pages, given as texts by name, with our Markdown
+    extensions."""
+
     def build_pages(texts: dict[str, str]) -> tuple[Path, Path]:
         folder = tmp_path_factory.mktemp("tiny")
         config = folder / "mkdocs.yml"
-        config.write_text(f"INHERIT: {pages.ROOT / 'mkdocs.yml'}\nnav:\nplugins: []\nhooks: []\n"
-                          "extra_css: []\nwatch: []\nvalidation: {nav: {omitted_files: info}}\n")
+        config.write_text(
+            f"INHERIT: {pages.ROOT / 'mkdocs.yml'}\nnav:\nplugins: []\nhooks: []\n"
+            "extra_css: []\nwatch: []\nvalidation: {nav: {omitted_files: info}}\n"
+        )
         for name, text in texts.items():
             page = folder / "docs" / name
             page.parent.mkdir(exist_ok=True)

@@ -1,4 +1,5 @@
-"""The one example that runs through all pages, in plain numbers: what is right and what is wrong.
+"""The one example that runs through all pages, in plain numbers: what is right and what
+is wrong.
 
 `test_example.py` computes every one of them.
 """
@@ -42,6 +43,9 @@ grad_w_of_ones = [[4, 7], [6, 4]]  # for a g of ones, convolve2d gives this too
 
 jacobian_row_of_first_output = [1, 2, 0, 3, 4, 0, 0, 0, 0]
 jacobian_column_of_centre_pixel = [4, 3, 2, 1]
-loss_nudged_w01 = (23.5, 9.5)  # w[0, 1] plus 1, minus 1; half the difference is grad_w[0, 1]
+loss_nudged_w01 = (
+    23.5,
+    9.5,
+)  # w[0, 1] plus 1, minus 1; half the difference is grad_w[0, 1]
 one_sided_w00 = 1  # w[0, 0] plus 1: the loss rises by 1, though grad_w[0, 0] is -2
 full_correlation_top_right = 9

@@ -1,4 +1,5 @@
-"""Who imports whom in the package: one direction, from the layers down to the geometry."""
+"""Who imports whom in the package: one direction, from the layers down to the
+geometry."""
 
 import ast
 from pathlib import Path
@@ -16,20 +17,39 @@ MAY_IMPORT = {
     "bridge": {"dtypes"},
     "engines": set(),
     "engines.threads": set(),
-    "engines.zeros": set(),
+    "engines.zeros": {"geometry"},
     "engines.windows": {"geometry"},
     "engines.direct": {"engines.zeros", "geometry"},
-    "engines.matmul": {"engines.threads", "engines.windows", "engines.zeros", "geometry"},
+    "engines.matmul": {
+        "engines.threads",
+        "engines.windows",
+        "engines.zeros",
+        "geometry",
+    },
     "engines.fft": {"engines.threads", "engines.zeros", "geometry"},
     "engines.choice": {"engines", "geometry"},
     "method": {"engines.choice"},
     "operator": {"bridge", "dtypes", "engines", "geometry", "internals", "method"},
-    "short_way": {"bridge", "dtypes", "engines.choice", "geometry", "internals", "method",
-                  "operator"},
+    "short_way": {
+        "bridge",
+        "dtypes",
+        "engines.choice",
+        "geometry",
+        "internals",
+        "method",
+        "operator",
+    },
     "arguments": {"dtypes", "geometry"},
     "modes": {"geometry"},
-    "functional": {"arguments", "dtypes", "engines.choice", "method", "modes", "operator",
-                   "short_way"},
+    "functional": {
+        "arguments",
+        "dtypes",
+        "engines.choice",
+        "method",
+        "modes",
+        "operator",
+        "short_way",
+    },
     "nn": {"arguments", "functional", "method", "modes"},
     "convert": {"functional", "method", "nn"},
     "textbook": set(),
@@ -71,22 +91,35 @@ def module_of(parts):
 def modules():
     for path in PACKAGE.rglob("*.py"):
         parts = path.relative_to(PACKAGE).with_suffix("").parts
-        yield ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts), path
+        yield (
+            ".".join(
+                parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts
+            ),
+            path,
+        )
 
 
 def allowed(name):
     """What a module may import; a folder's modules, if it names the folder."""
     package = name.rpartition(".")[0]
-    return {each for each, _ in modules() for one in MAY_IMPORT[name]
-            if each == one or each.startswith(f"{one}.") or each == package}
+    return {
+        each
+        for each, _ in modules()
+        for one in MAY_IMPORT[name]
+        if each in (one, package) or each.startswith(f"{one}.")
+    }
 
 
 def test_every_module_imports_what_it_may():
     assert {name for name, _ in modules()} == set(MAY_IMPORT)
-    wrong = {name: imported(path) - allowed(name) - {f"{name}.{path.stem}"}
-             for name, path in modules()}
-    own = {name: {each for each in found if not each.startswith(f"{name}.")}
-           for name, found in wrong.items()}
+    wrong = {
+        name: imported(path) - allowed(name) - {f"{name}.{path.stem}"}
+        for name, path in modules()
+    }
+    own = {
+        name: {each for each in found if not each.startswith(f"{name}.")}
+        for name, found in wrong.items()
+    }
     assert not any(own.values()), own
 
 

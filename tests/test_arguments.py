@@ -1,4 +1,5 @@
-"""Every mistake in the arguments of a convolution: torch's class of error, and a better message."""
+"""Every mistake in the arguments of a convolution: torch's class of error, and a better
+message."""
 
 import itertools
 import re
@@ -11,10 +12,14 @@ import torch.nn.functional as F
 from scipyconv import arguments, functional
 
 X = torch.randn(2, 4, 6, 7)
-WEIGHT = {"conv2d": torch.randn(6, 4, 3, 3), "conv_transpose2d": torch.randn(4, 6, 3, 3)}
+WEIGHT = {
+    "conv2d": torch.randn(6, 4, 3, 3),
+    "conv_transpose2d": torch.randn(4, 6, 3, 3),
+}
 BIAS = torch.randn(6)
 
-# What is passed in place of the right argument, and the argument that the message must name.
+# What is passed in place of the right argument, and the argument that the message must
+# name.
 BOTH = [
     ({"input": [1.0]}, "input"),
     ({"input": None}, "input"),
@@ -49,9 +54,25 @@ BOTH = [
     ({"input": X.to(torch.complex64)}, "weight"),
     ({"input": X.to_sparse()}, "input"),
     ({"bias": BIAS.to_sparse()}, "bias"),
-    *[({name: value}, name) for name, value in itertools.product(
-        ("stride", "padding", "dilation"),
-        (-1, 1.5, "1", None, True, (1, 1, 1), (), (1, -1), (1, 1.5), (True, 1), ("1", 1)))],
+    *[
+        ({name: value}, name)
+        for name, value in itertools.product(
+            ("stride", "padding", "dilation"),
+            (
+                -1,
+                1.5,
+                "1",
+                None,
+                True,
+                (1, 1, 1),
+                (),
+                (1, -1),
+                (1, 1.5),
+                (True, 1),
+                ("1", 1),
+            ),
+        )
+    ],
     ({"stride": 0}, "stride"),
     ({"stride": (1, 0)}, "stride"),
     ({"dilation": 0}, "dilation"),
@@ -79,8 +100,10 @@ ALONE = {
         ({"weight": torch.randn(3, 6, 3, 3)}, "input"),
         ({"weight": torch.randn(4, 6, 0, 3)}, "weight"),
         ({"weight": torch.randn(4, 0, 3, 3), "bias": None}, "weight"),
-        *[({"output_padding": value}, "output_padding")
-          for value in (1, (0, 1), -1, 1.5, None, True, (0, 0, 0), "0")],
+        *[
+            ({"output_padding": value}, "output_padding")
+            for value in (1, (0, 1), -1, 1.5, None, True, (0, 0, 0), "0")
+        ],
         ({"output_padding": 2, "stride": 2}, "output_padding"),
         ({"output_padding": (3, 0), "dilation": (3, 1)}, "output_padding"),
     ],
@@ -102,10 +125,16 @@ def test_error_has_the_class_of_torch_and_names_the_argument(name, wrong, named)
         assert re.match(rf"{named} must .*: .*; (pass|replace) ", message), message
 
 
-@pytest.mark.parametrize("arguments", [
-    {"padding": ((1, 1),)}, {"padding": ((1, 1), (1,))}, {"padding": ((1, 1), 1)},
-    {"padding": ((1, -1), (0, 0))}, {"padding": ((1, 1), (1, 1, 1))},
-])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"padding": ((1, 1),)},
+        {"padding": ((1, 1), (1,))},
+        {"padding": ((1, 1), 1)},
+        {"padding": ((1, -1), (0, 0))},
+        {"padding": ((1, 1), (1, 1, 1))},
+    ],
+)
 @pytest.mark.parametrize("name", WEIGHT)
 def test_pairs_that_are_none(name, arguments):
     with pytest.raises((TypeError, RuntimeError), match=r"^padding must .*: .*; pass "):
@@ -115,12 +144,15 @@ def test_pairs_that_are_none(name, arguments):
 @pytest.mark.parametrize("method", ["winograd", "FFT", "", None, 1, ["direct"]])
 @pytest.mark.parametrize("name", WEIGHT)
 def test_unknown_method(name, method):
-    with pytest.raises(ValueError, match=r"method must be one of 'auto', .*: it is .*; pass"):
+    with pytest.raises(
+        ValueError, match=r"method must be one of 'auto', .*: it is .*; pass"
+    ):
         getattr(functional, name)(X, WEIGHT[name], method=method)
 
 
-@pytest.mark.parametrize("number", [2, (2,), [2], (2, 2), torch.Size([2, 2]), np.int64(2),
-                                    torch.tensor(2)])
+@pytest.mark.parametrize(
+    "number", [2, (2,), [2], (2, 2), torch.Size([2, 2]), np.int64(2), torch.tensor(2)]
+)
 def test_what_torch_takes_as_integers(number):
     assert arguments.integers("stride", number, 2, least=1) == (2, 2)
     y = functional.conv2d(X, WEIGHT["conv2d"], stride=number)
@@ -149,7 +181,14 @@ def test_dtype_that_is_not_computed_in(name, dtype):
 
 
 def test_same_with_a_stride_has_the_size_that_is_promised():
-    for n, k, s, d in itertools.product(range(1, 9), range(1, 5), range(1, 5), range(1, 4)):
-        y = functional.conv1d(torch.zeros(1, n), torch.zeros(1, 1, k), stride=s, padding="same",
-                              dilation=d)
+    for n, k, s, d in itertools.product(
+        range(1, 9), range(1, 5), range(1, 5), range(1, 4)
+    ):
+        y = functional.conv1d(
+            torch.zeros(1, n),
+            torch.zeros(1, 1, k),
+            stride=s,
+            padding="same",
+            dilation=d,
+        )
         assert y.shape == (1, -(-n // s)), (n, k, s, d)

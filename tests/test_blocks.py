@@ -1,4 +1,5 @@
-"""How the blocks of a page run: from a clean state, compared exactly, and failing with a line."""
+"""How the blocks of a page run: from a clean state, compared exactly, and failing with
+a line."""
 
 import os
 import subprocess
@@ -249,18 +250,34 @@ pass
 
 @pytest.fixture(scope="module")
 def run_pages(tmp_path_factory):
-    """A function that runs pytest over pages, given as texts by name, with our plugin."""
+    """A function that runs pytest over pages, given as texts by name, with our
+    plugin."""
+
     def run(texts, *options, **environment):
         folder = tmp_path_factory.mktemp("project")
         (folder / "pytest.ini").write_text("[pytest]\n")
         (folder / "docs").mkdir()
         for name, text in texts.items():
             (folder / "docs" / name).write_text(text, "utf-8")
-        command = [sys.executable, "-m", "pytest", "-p", "scipyconv_site.blocks", "--codeblocks",
-                   "--block-seconds=0.5", "docs", *options]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-p",
+            "scipyconv_site.blocks",
+            "--codeblocks",
+            "--block-seconds=0.5",
+            "docs",
+            *options,
+        ]
         outside = {name: text for name, text in os.environ.items() if name != "CI"}
-        done = subprocess.run(command, cwd=folder, env=outside | environment,
-                              capture_output=True, text=True)
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env=outside | environment,
+            capture_output=True,
+            text=True,
+        )
         return done, folder / "docs"
 
     return run

@@ -31,8 +31,9 @@ class Residual(torch.nn.Module):
             channels, channels, (3, 1), padding=(1, 0), bias=False
         )
         self.norm = torch.nn.BatchNorm2d(channels)
-        self.second = torch.nn.Conv2d(channels, channels, 3, padding="same", groups=2,
-                                      padding_mode="circular")
+        self.second = torch.nn.Conv2d(
+            channels, channels, 3, padding="same", groups=2, padding_mode="circular"
+        )
 
     def forward(self, x):
         return x + self.second(torch.relu(self.norm(self.first(x))))
@@ -71,8 +72,10 @@ def classes(model):
 
 def snapshot(model):
     """What a conversion could change: classes, attributes, and what they refer to."""
-    return {name: (type(layer), {key: id(value) for key, value in vars(layer).items()})
-            for name, layer in model.named_modules()}
+    return {
+        name: (type(layer), {key: id(value) for key, value in vars(layer).items()})
+        for name, layer in model.named_modules()
+    }
 
 
 def example(dtype=torch.float32):
@@ -94,8 +97,11 @@ def test_every_convolution_is_swapped_and_nothing_else():
             getattr(nn, before[name].__name__) if name in CONVOLUTIONS else before[name]
         )
         assert cls is expected
-    assert {name for name, layer in model.named_modules()
-            if type(layer).__module__ == "scipyconv.nn"} == set(CONVOLUTIONS)
+    assert {
+        name
+        for name, layer in model.named_modules()
+        if type(layer).__module__ == "scipyconv.nn"
+    } == set(CONVOLUTIONS)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
@@ -183,8 +189,11 @@ def test_hooks_mode_and_requires_grad_are_kept():
         fired.clear()
         model(example()).backward(torch.randn(3, 3))
         assert sorted(fired, key=lambda each: each[0]) == [
-            ("backward", package.ConvTranspose2d), ("forward", package.Conv2d),
-            ("pre", package.Conv2d), ("weight", (4, 2, 3, 3))]
+            ("backward", package.ConvTranspose2d),
+            ("forward", package.Conv2d),
+            ("pre", package.Conv2d),
+            ("weight", (4, 2, 3, 3)),
+        ]
         assert model.stem.weight.grad is None
 
 
@@ -274,6 +283,7 @@ def test_method():
 
 
 # Parametrized and lazy layers.
+
 
 @pytest.mark.parametrize(
     "wrap", [parametrizations.weight_norm, parametrizations.spectral_norm]
@@ -386,6 +396,7 @@ def test_lazy(name):
 
 # What cannot be swapped.
 
+
 class Standardized(torch.nn.Conv2d):
     """A convolution with a forward of its own."""
 
@@ -409,15 +420,20 @@ def hard_to_swap():
 
 def no_layers_of_torch():
     """All of ours that torch does not have, and two that it has."""
-    return torch.nn.ModuleDict({
-        "plain": nn.Conv2d(1, 2, 3, padding=((1, 1), (2, 2))),
-        "uneven": nn.Conv2d(1, 2, 3, padding=((0, 1), (2, 2))),
-        "strided": nn.Conv1d(1, 2, 3, padding="same", stride=2),
-        "inner": torch.nn.ModuleList([
-            nn.ConvTranspose1d(1, 2, 3, padding=1, padding_mode="reflect"),
-            nn.Conv1d(1, 2, 3, padding="same", padding_mode="reflect")]),
-        "lazy": nn.LazyConv3d(2, 3, padding=((1, 0),) * 3),
-    })
+    return torch.nn.ModuleDict(
+        {
+            "plain": nn.Conv2d(1, 2, 3, padding=((1, 1), (2, 2))),
+            "uneven": nn.Conv2d(1, 2, 3, padding=((0, 1), (2, 2))),
+            "strided": nn.Conv1d(1, 2, 3, padding="same", stride=2),
+            "inner": torch.nn.ModuleList(
+                [
+                    nn.ConvTranspose1d(1, 2, 3, padding=1, padding_mode="reflect"),
+                    nn.Conv1d(1, 2, 3, padding="same", padding_mode="reflect"),
+                ]
+            ),
+            "lazy": nn.LazyConv3d(2, 3, padding=((1, 0),) * 3),
+        }
+    )
 
 
 def test_strict_names_every_layer_and_changes_nothing():
@@ -445,7 +461,11 @@ def test_not_strict_warns_and_swaps_the_rest():
     for part in ("'1' (Standardized)", "'2.1' (Renamed)"):
         assert part in str(warned[0].message)
     assert [type(layer) for layer in model] == [
-        nn.Conv2d, Standardized, torch.nn.Sequential, nn.Conv2d]
+        nn.Conv2d,
+        Standardized,
+        torch.nn.Sequential,
+        nn.Conv2d,
+    ]
     assert type(model[2][1]) is Renamed
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -528,6 +548,7 @@ def test_a_model_without_convolutions():
 
 # What a layer itself holds.
 
+
 def hook(layer):
     """As accelerate's add_hook_to_module does."""
     layer._old_forward = layer.forward
@@ -593,8 +614,11 @@ def assert_left(convert, model, named):
     with pytest.warns(UserWarning, match=f"^left as it is: {told}$") as warned:
         convert(model, strict=False)
     assert warned[0].filename == __file__
-    assert snapshot(model[1]) == {name.removeprefix("1").lstrip("."): held
-                                  for name, held in before.items() if name[:1] == "1"}
+    assert snapshot(model[1]) == {
+        name.removeprefix("1").lstrip("."): held
+        for name, held in before.items()
+        if name[:1] == "1"
+    }
 
 
 @pytest.mark.parametrize(
@@ -657,13 +681,15 @@ def test_old_hooks_of_weights():
             layer = wrap(torch.nn.Conv1d(2, 3, 3)).eval()
         expected = layer(x)
         torch.testing.assert_close(to_scipyconv(layer)(x), expected)
-        gradients = torch.autograd.grad(layer(x), list(layer.parameters()),
-                                        torch.randn_like(expected))
+        gradients = torch.autograd.grad(
+            layer(x), list(layer.parameters()), torch.randn_like(expected)
+        )
         assert all(g.abs().max() > 0 for g in gradients)
         assert torch.equal(to_torch(layer)(x), expected)
 
 
 # Numbers that were changed after a layer was made.
+
 
 def test_changed_numbers():
     """As code does that dilates a pretrained network; ints as well as tuples."""
@@ -682,8 +708,9 @@ def test_changed_numbers():
 def test_padding_changed_in_a_padding_mode(convert, padding):
     """Torch then pads by the border that the layer was made with, ours by `padding`."""
     package = torch.nn if convert is to_scipyconv else nn
-    layer = package.Conv2d(1, 2, (3, 4), padding=padding, padding_mode="reflect",
-                           dilation=(1, 2))
+    layer = package.Conv2d(
+        1, 2, (3, 4), padding=padding, padding_mode="reflect", dilation=(1, 2)
+    )
     x = torch.randn(1, 1, 9, 8)
     expected = layer(x)
     torch.testing.assert_close(convert(layer)(x), expected)
@@ -710,6 +737,7 @@ def test_a_padding_mode_chosen_afterwards():
 
 
 # What is a convolution, whatever it is called.
+
 
 class ConvNet(torch.nn.Module):
     """Called a convolution, and none."""
@@ -804,8 +832,10 @@ def test_no_convolution_but_for_its_name(make):
     layers = list(model.modules())
     for convert in (to_scipyconv, to_torch):
         assert convert(model) is model
-    assert not any(isinstance(layer, tuple(getattr(nn, name) for name in nn.__all__))
-                   for layer in layers)
+    assert not any(
+        isinstance(layer, tuple(getattr(nn, name) for name in nn.__all__))
+        for layer in layers
+    )
 
 
 @pytest.mark.parametrize(("make", "name"), LEFT.values(), ids=LEFT)
@@ -846,11 +876,17 @@ def test_what_is_left_of_torch_is_no_obstacle_on_the_way_back():
     assert classes(to_torch(model)) == before
 
 
-@pytest.mark.parametrize("model", [
-    lambda: torch.fx.symbolic_trace(Plain()),
-    lambda: torch.fx.symbolic_trace(torch.nn.Sequential(Plain(), torch.nn.ReLU())),
-    lambda: torch.ao.nn.intrinsic.ConvReLU1d(torch.nn.Conv1d(1, 2, 2), torch.nn.ReLU()),
-], ids=["recorded", "recorded, deeper", "fused"])
+@pytest.mark.parametrize(
+    "model",
+    [
+        lambda: torch.fx.symbolic_trace(Plain()),
+        lambda: torch.fx.symbolic_trace(torch.nn.Sequential(Plain(), torch.nn.ReLU())),
+        lambda: torch.ao.nn.intrinsic.ConvReLU1d(
+            torch.nn.Conv1d(1, 2, 2), torch.nn.ReLU()
+        ),
+    ],
+    ids=["recorded", "recorded, deeper", "fused"],
+)
 def test_layers_of_a_container(model):
     """A graph module, or torch's pair of a convolution and what follows it."""
     model, x = model(), torch.randn(1, 1, 4)
@@ -864,17 +900,22 @@ def test_layers_of_a_container(model):
 def engines_names(model, x):
     with torch.profiler.profile() as profile:
         model(x)
-    names = {event.name.split("::")[0] for event in profile.events()
-             if "conv" in event.name}
+    names = {
+        event.name.split("::")[0] for event in profile.events() if "conv" in event.name
+    }
     return names & {"aten", "scipyconv"}
 
 
-@pytest.mark.parametrize("compiled", [
-    lambda model: torch.compile(model, backend="eager"),
-    lambda model: torch.compile(model, backend="aot_eager"),
-    lambda model: model.compile(backend="eager") or model,
-    lambda model: model[0].compile(backend="eager") or model,
-], ids=["wrapped", "differentiated", "in place", "layer"])
+@pytest.mark.parametrize(
+    "compiled",
+    [
+        lambda model: torch.compile(model, backend="eager"),
+        lambda model: torch.compile(model, backend="aot_eager"),
+        lambda model: model.compile(backend="eager") or model,
+        lambda model: model[0].compile(backend="eager") or model,
+    ],
+    ids=["wrapped", "differentiated", "in place", "layer"],
+)
 def test_a_compiled_model_forgets_what_it_compiled(compiled):
     torch._dynamo.reset()
     model = compiled(torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.ReLU()))
@@ -913,6 +954,7 @@ def test_low_rank_adaptation():
 
 # Training side by side.
 
+
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-4)], ids=str
 )
@@ -921,8 +963,10 @@ def test_training_side_by_side(dtype, tolerance):
     theirs = Network().to(dtype)
     ours = to_scipyconv(copy.deepcopy(theirs))
     start = copy.deepcopy(theirs.state_dict())
-    optimizers = [torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-                  for model in (ours, theirs)]
+    optimizers = [
+        torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        for model in (ours, theirs)
+    ]
     for _ in range(5):
         x, target = example(dtype), torch.randn(3, 3, dtype=dtype)
         outputs = []

@@ -1,4 +1,5 @@
-"""Derivatives of the six functions: each argument alone and all together, any order, any mode."""
+"""Derivatives of the six functions: each argument alone and all together, any order,
+any mode."""
 
 import itertools
 from collections import Counter
@@ -92,21 +93,31 @@ def test_gradcheck_along_a_random_direction(case, chosen, engine):
 def test_gradgradcheck(case, engine):
     function, values = of(case, (0, 1, 2))
     assert gradgradcheck(function, values, check_fwd_over_rev=True, **EXACT)
-    COUNT[f"gradgradcheck, forward over reverse, entry by entry, float64, {engine}"] += 1
+    COUNT[
+        f"gradgradcheck, forward over reverse, entry by entry, float64, {engine}"
+    ] += 1
 
 
 @pytest.mark.parametrize("case", **names(CASES))
 def test_gradgradcheck_along_a_random_direction(case, engine):
     function, values = of(case, (0, 1, 2))
-    assert gradgradcheck(function, values, check_fwd_over_rev=True, fast_mode=True, **EXACT)
-    COUNT[f"gradgradcheck, forward over reverse, a random direction, float64, {engine}"] += 1
+    assert gradgradcheck(
+        function, values, check_fwd_over_rev=True, fast_mode=True, **EXACT
+    )
+    COUNT[
+        f"gradgradcheck, forward over reverse, a random direction, float64, {engine}"
+    ] += 1
 
 
 @pytest.mark.parametrize("case", **names(TINY))
 def test_gradgradcheck_of_complex_numbers(case, engine):
     function, values = of(case, (0, 1, 2), torch.complex128)
-    assert gradgradcheck(function, values, check_fwd_over_rev=True, fast_mode=True, **EXACT)
-    COUNT[f"gradgradcheck, forward over reverse, a random direction, complex128, {engine}"] += 1
+    assert gradgradcheck(
+        function, values, check_fwd_over_rev=True, fast_mode=True, **EXACT
+    )
+    COUNT[
+        f"gradgradcheck, forward over reverse, a random direction, complex128, {engine}"
+    ] += 1
 
 
 # Against torch
@@ -115,7 +126,8 @@ def test_gradgradcheck_of_complex_numbers(case, engine):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128], ids=str)
 @pytest.mark.parametrize("case", **names(CASES))
 def test_output_and_gradients_against_torch(case, dtype):
-    """The conjugates, too, where gradcheck passes either way if forward and backward agree."""
+    """The conjugates, too, where gradcheck passes either way if forward and backward
+    agree."""
     tensors = case.tensors(dtype)
     ours, back = vjp(case.ours, *tensors)
     theirs, their_back = vjp(case.theirs, *tensors)
@@ -152,8 +164,10 @@ def cubed_with_seed(function, case):
 def test_the_whole_hessian(case):
     """Mixed blocks too: the input's with the weight's, and so on."""
     tensors = case.tensors()
-    ours, theirs = (hessian(cubed_with_seed(f, case), argnums=(0, 1, 2))(*tensors)
-                    for f in (case.ours, case.theirs))
+    ours, theirs = (
+        hessian(cubed_with_seed(f, case), argnums=(0, 1, 2))(*tensors)
+        for f in (case.ours, case.theirs)
+    )
     for i, j in itertools.product(range(3), repeat=2):
         close(ours[i][j], theirs[i][j])
 
@@ -162,7 +176,8 @@ def test_the_whole_hessian(case):
 def test_third_order_of_mixed_arguments(case):
     """By input, weight and input again, each as torch has it.
 
-    With output_padding torch raises in its own double backward: so it does not hear of that.
+    With output_padding torch raises in its own double backward: so it does not hear of
+        that.
     """
     pairs = tuple(border(case.options.get("padding", 0), [0] * case.dims, 0, 0, 0))
     theirs = case.theirs
@@ -173,8 +188,10 @@ def test_third_order_of_mixed_arguments(case):
     for function in (case.ours, theirs):
         f = cubed_with_seed(function, case)
         for i in (0, 1, 0):
+
             def f(*t, f=f, i=i):
                 return (directions[i] * grad(f, argnums=i)(*t)).sum()
+
         results.append(grad(f, argnums=(0, 1, 2))(*tensors))
     for one, other in zip(*results, strict=True):
         assert other.any()
@@ -184,9 +201,11 @@ def test_third_order_of_mixed_arguments(case):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128], ids=str)
 @pytest.mark.parametrize("case", **names(RICH))
 def test_forward_over_forward(case, dtype):
-    """Silently zero through an autograd.Function (pytorch #197867); gradgradcheck cannot see it.
+    """Silently zero through an autograd.Function (pytorch #197867); gradgradcheck
+    cannot see it.
 
-    Along a direction of all three arguments a convolution is a parabola: d2y = 2 conv(dx, dw).
+    Along a direction of all three arguments a convolution is a parabola: d2y = 2
+        conv(dx, dw).
     """
     tensors, tangents = tuple(case.tensors(dtype)), tuple(case.tensors(dtype))
     expected = 2 * case.theirs(*tangents[:2])
@@ -203,7 +222,8 @@ def test_forward_over_forward(case, dtype):
 
 @pytest.mark.parametrize("case", **names(TINY[:2] + TINY[3:5]))
 def test_jacfwd_of_jacfwd(case):
-    """The same by torch.func's Jacobians: the block of input and weight does not depend on them."""
+    """The same by torch.func's Jacobians: the block of input and weight does not depend
+    on them."""
     tensors = case.tensors()
     ours = jacfwd(jacfwd(case.ours, argnums=0), argnums=1)(*tensors)
     assert ours.any()
@@ -215,11 +235,14 @@ def test_jacfwd_of_jacfwd(case):
 def test_jvp_of_each_argument_alone(case, dtype):
     tensors, tangents = case.tensors(dtype), case.tensors(dtype)
     for i in range(3):
-        def with_the_others_fixed(function, i=i):
-            return lambda t: function(*tensors[:i], t, *tensors[i + 1:])
 
-        ours, theirs = (jvp(with_the_others_fixed(f), (tensors[i],), (tangents[i],))[1]
-                        for f in (case.ours, case.theirs))
+        def with_the_others_fixed(function, i=i):
+            return lambda t: function(*tensors[:i], t, *tensors[i + 1 :])
+
+        ours, theirs = (
+            jvp(with_the_others_fixed(f), (tensors[i],), (tangents[i],))[1]
+            for f in (case.ours, case.theirs)
+        )
         close(ours, theirs)
 
 
@@ -227,16 +250,21 @@ def test_jvp_of_each_argument_alone(case, dtype):
 def test_dual_tensors(case):
     tensors, tangents = case.tensors(), case.tensors()
     with forward_ad.dual_level():
-        duals = [forward_ad.make_dual(*pair) for pair in zip(tensors, tangents, strict=True)]
+        duals = [
+            forward_ad.make_dual(*pair) for pair in zip(tensors, tangents, strict=True)
+        ]
         y, y_dot = forward_ad.unpack_dual(case.ours(*duals))
     close(y, case.theirs(*tensors))
     close(y_dot, jvp(case.theirs, tuple(tensors), tuple(tangents))[1])
 
 
-@pytest.mark.filterwarnings("ignore:Attempted to insert a get_attr Node:UserWarning")  # torch's own
+@pytest.mark.filterwarnings(
+    "ignore:Attempted to insert a get_attr Node:UserWarning"
+)  # torch's own
 @pytest.mark.parametrize("case", **names(RICH))
 def test_linearize(case):
-    """Switching between a Function and a custom operator lost the tangent here, silently."""
+    """Switching between a Function and a custom operator lost the tangent here,
+    silently."""
     tensors = case.tensors()
     y, push = linearize(case.ours, *tensors)
     close(y, case.theirs(*tensors))
@@ -250,7 +278,10 @@ def test_linearize(case):
 def test_jacobians(case, mode):
     tensors = case.tensors()
     for i in range(3):
-        close(mode(case.ours, argnums=i)(*tensors), jacrev(case.theirs, argnums=i)(*tensors))
+        close(
+            mode(case.ours, argnums=i)(*tensors),
+            jacrev(case.theirs, argnums=i)(*tensors),
+        )
 
 
 @pytest.mark.parametrize("case", **names(RICH))
@@ -260,8 +291,12 @@ def test_a_gradient_penalty_is_not_dropped(case):
     tensors = case.tensors(requires_grad=True)
     g = torch.randn(case.theirs(*tensors).shape, dtype=torch.float64)
     for function in (case.ours, case.theirs):
-        (grad_x,) = torch.autograd.grad(function(*tensors), tensors[0], g, create_graph=True)
-        (grad_w,) = torch.autograd.grad(function(*tensors), tensors[1], g, create_graph=True)
+        (grad_x,) = torch.autograd.grad(
+            function(*tensors), tensors[0], g, create_graph=True
+        )
+        (grad_w,) = torch.autograd.grad(
+            function(*tensors), tensors[1], g, create_graph=True
+        )
         penalty = grad_x.square().sum() + grad_w.pow(3).sum()
         penalties.append(torch.autograd.grad(penalty, tensors[:2]))
     for one, other in zip(*penalties, strict=True):
@@ -273,18 +308,24 @@ def test_a_gradient_penalty_is_not_dropped(case):
 
 def mapped(case, which, in_dims=(0, 0, 0), count=3):
     """Tensors with one more dimension, first; the same with it elsewhere; and where."""
-    tensors = [torch.randn((count, *t.shape) if m else t.shape, dtype=torch.float64)
-               for t, m in zip(case.tensors(), which, strict=True)]
+    tensors = [
+        torch.randn((count, *t.shape) if m else t.shape, dtype=torch.float64)
+        for t, m in zip(case.tensors(), which, strict=True)
+    ]
     in_dims = tuple(d if m else None for d, m in zip(in_dims, which, strict=True))
-    elsewhere = [t if d is None else t.movedim(0, d)
-                 for t, d in zip(tensors, in_dims, strict=True)]
+    elsewhere = [
+        t if d is None else t.movedim(0, d)
+        for t, d in zip(tensors, in_dims, strict=True)
+    ]
     return tensors, elsewhere, in_dims
 
 
 def loop(function, tensors, which):
     """What vmap does, one after the other."""
-    results = [function(*(t[i] if m else t for t, m in zip(tensors, which, strict=True)))
-               for i in range(3)]
+    results = [
+        function(*(t[i] if m else t for t, m in zip(tensors, which, strict=True)))
+        for i in range(3)
+    ]
     if isinstance(results[0], tuple):
         return tuple(map(torch.stack, zip(*results, strict=True)))
     return torch.stack(results)
@@ -302,13 +343,16 @@ def test_vmap_of_any_arguments(case, which):
 @pytest.mark.parametrize("which", SUBSETS, ids=str)
 @pytest.mark.parametrize("case", **names(PLANE + [CASES[6]]))
 def test_vmap_of_grad_and_grad_of_vmap(case, which):
-    """All three roles with each set of mapped operands: each joins another letter of the form."""
+    """All three roles with each set of mapped operands: each joins another letter of
+    the form."""
     tensors, _, in_dims = mapped(case, which)
     ours, theirs = (cubed_with_seed(f, case) for f in (case.ours, case.theirs))
     every = (0, 1, 2)
     expected = loop(grad(theirs, argnums=every), tensors, which)
     result = vmap(grad(ours, argnums=every), in_dims=in_dims)(*tensors)
-    total = grad(lambda *t: vmap(ours, in_dims=in_dims)(*t).sum(), argnums=every)(*tensors)
+    total = grad(lambda *t: vmap(ours, in_dims=in_dims)(*t).sum(), argnums=every)(
+        *tensors
+    )
     for i in every:
         close(result[i], expected[i])
         close(total[i], expected[i] if which[i] else expected[i].sum(0))
@@ -333,12 +377,16 @@ def test_batched_second_derivatives(case, engine):
     f = cubed(case.ours, case)
 
     def along(*t):
-        return sum((d * g).sum() for d, g in
-                   zip(directions, grad(f, argnums=(0, 1, 2))(*t), strict=True))
+        return sum(
+            (d * g).sum()
+            for d, g in zip(directions, grad(f, argnums=(0, 1, 2))(*t), strict=True)
+        )
 
     second = grad(along, argnums=(0, 1, 2))
     more = [torch.stack([t, 2 * t, t - 1]) for t in tensors]
-    for one, other in zip(vmap(second)(*more), loop(second, more, (True,) * 3), strict=True):
+    for one, other in zip(
+        vmap(second)(*more), loop(second, more, (True,) * 3), strict=True
+    ):
         close(one, other)
     COUNT[f"batched second derivatives by torch.func.vmap, {engine}"] += 1
 
@@ -347,8 +395,10 @@ def test_batched_second_derivatives(case, engine):
 def test_nested_vmap(case):
     """Every input with every weight and every bias, the dimensions strewn about."""
     x, w, b = case.tensors()
-    xs, ws, bs = (torch.stack([t + i for i in range(n)], dim)
-                  for t, n, dim in [(x, 2, 1), (w, 3, -1), (b, 2, 0)])
+    xs, ws, bs = (
+        torch.stack([t + i for i in range(n)], dim)
+        for t, n, dim in [(x, 2, 1), (w, 3, -1), (b, 2, 0)]
+    )
     function = vmap(case.ours, in_dims=(None, None, 0), out_dims=-1)
     function = vmap(function, in_dims=(None, -1, None), out_dims=1)
     function = vmap(function, in_dims=(1, None, None))
@@ -361,7 +411,10 @@ def test_nested_vmap(case):
 def test_vmap_twice_over_one_argument_and_once_over_another(case):
     """The second dimension joins where the first one already is."""
     x, w, b = case.tensors()
-    xs, ws = torch.stack([torch.stack([x, x + 1]), torch.stack([x * 2, -x])]), torch.stack([w, -w])
+    xs, ws = (
+        torch.stack([torch.stack([x, x + 1]), torch.stack([x * 2, -x])]),
+        torch.stack([w, -w]),
+    )
     g = torch.randn(2, 2, *case.theirs(x, w, b).shape, dtype=torch.float64)
     inner = vmap(lambda x, w, g: vjp(case.ours, x, w, b)[1](g), in_dims=(0, None, 0))
     result = vmap(inner)(xs, ws, g)
@@ -376,14 +429,19 @@ def test_vmap_over_random_weights(randomness):
     case = PLANE[0]
     x, w, _ = case.tensors()
     torch.manual_seed(1)
-    with_random_weight = vmap(lambda x: case.ours(x, torch.randn_like(w)), randomness=randomness)
+    with_random_weight = vmap(
+        lambda x: case.ours(x, torch.randn_like(w)), randomness=randomness
+    )
     y = with_random_weight(x.expand(3, *x.shape))
     assert torch.equal(y[0], y[1]) == (randomness == "same")
 
 
-@pytest.mark.parametrize("case", **names([c for c in RICH if len(c.input) > c.dims + 1]))
+@pytest.mark.parametrize(
+    "case", **names([c for c in RICH if len(c.input) > c.dims + 1])
+)
 def test_gradients_for_each_example(case):
-    """vmap(grad) over the batch's examples, each without a batch dimension, as torch's sum."""
+    """vmap(grad) over the batch's examples, each without a batch dimension, as torch's
+    sum."""
     x, w, b = case.tensors()
     x = torch.cat([x, -x, x + 1])
     g = torch.randn(case.theirs(x, w, b).shape, dtype=torch.float64)
@@ -391,7 +449,9 @@ def test_gradients_for_each_example(case):
     def loss(w, b, x, g):
         return (case.ours(x, w, b) * g).sum()
 
-    per_example = vmap(grad(loss, argnums=(0, 1)), in_dims=(None, None, 0, 0))(w, b, x, g)
+    per_example = vmap(grad(loss, argnums=(0, 1)), in_dims=(None, None, 0, 0))(
+        w, b, x, g
+    )
     _, expected_w, expected_b = vjp(case.theirs, x, w, b)[1](g)
     for one, whole in zip(per_example, (expected_w, expected_b), strict=True):
         assert len(one) == len(x)
@@ -407,28 +467,43 @@ def test_vmap_of_jacobians(mode):
     which = (True, True, False)
     tensors, _, in_dims = mapped(case, which)
     f = cubed(case.ours, case)
-    close(vmap(mode(f, argnums=1), in_dims=in_dims)(*tensors),
-          loop(mode(f, argnums=1), tensors, which))
+    close(
+        vmap(mode(f, argnums=1), in_dims=in_dims)(*tensors),
+        loop(mode(f, argnums=1), tensors, which),
+    )
 
 
 LAYERS = {
     "Conv1d": ((2, 4, 3), {"stride": 2, "groups": 2}, (2, 6)),
-    "Conv2d": ((2, 3, (2, 3)), {"padding": ((1, 0), (0, 2)), "padding_mode": "reflect"},
-               (2, 2, 3, 4)),
+    "Conv2d": (
+        (2, 3, (2, 3)),
+        {"padding": ((1, 0), (0, 2)), "padding_mode": "reflect"},
+        (2, 2, 3, 4),
+    ),
     "Conv3d": ((1, 2, 2), {"dilation": (1, 2, 1)}, (1, 2, 3, 3)),
-    "ConvTranspose1d": ((2, 4, 3), {"stride": 2, "groups": 2, "output_padding": 1}, (2, 2, 3)),
-    "ConvTranspose2d": ((2, 3, (2, 3)), {"padding": ((1, 0), (0, 2)), "padding_mode": "circular",
-                                         "stride": 2}, (2, 2, 3)),
+    "ConvTranspose1d": (
+        (2, 4, 3),
+        {"stride": 2, "groups": 2, "output_padding": 1},
+        (2, 2, 3),
+    ),
+    "ConvTranspose2d": (
+        (2, 3, (2, 3)),
+        {"padding": ((1, 0), (0, 2)), "padding_mode": "circular", "stride": 2},
+        (2, 2, 3),
+    ),
     "ConvTranspose3d": ((1, 2, 2), {"dilation": (1, 2, 1)}, (1, 1, 2, 3, 1)),
 }
 
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_an_ensemble_of_layers(name):
-    """functional_call under vmap, and its gradient against each layer's own backward."""
+    """functional_call under vmap, and its gradient against each layer's own
+    backward."""
     arguments, options, shape = LAYERS[name]
-    layers = [getattr(scipyconv.nn, name)(*arguments, **options, dtype=torch.float64)
-              for _ in range(3)]
+    layers = [
+        getattr(scipyconv.nn, name)(*arguments, **options, dtype=torch.float64)
+        for _ in range(3)
+    ]
     x = torch.randn(shape, dtype=torch.float64)
     g = torch.randn(layers[0](x).shape, dtype=torch.float64)
     parameters, _ = stack_module_state(layers)
@@ -454,7 +529,9 @@ def test_gradcheck_of_layers_with_a_padding_mode(name):
         return functional_call(layer, {"weight": weight, "bias": bias}, (x,))
 
     assert gradcheck(call, tensors, check_forward_ad=True, fast_mode=True, **EXACT)
-    assert gradgradcheck(call, tensors, check_fwd_over_rev=True, fast_mode=True, **EXACT)
+    assert gradgradcheck(
+        call, tensors, check_fwd_over_rev=True, fast_mode=True, **EXACT
+    )
 
 
 # What autograd is spared
@@ -462,21 +539,30 @@ def test_gradcheck_of_layers_with_a_padding_mode(name):
 
 @pytest.mark.parametrize("case", **names(PLANE))
 def test_only_the_gradients_that_are_wanted_are_computed(case, on_engine_calls):
-    """The frozen weight of a layer costs no engine call, nor does the first layer's input."""
+    """The frozen weight of a layer costs no engine call, nor does the first layer's
+    input."""
     roles = []
     on_engine_calls(lambda method, name: roles.append(name))
     of_weight = "weight_gradient"
     of_input = "correlate" if case.transposed else "input_gradient"
-    for wanted, expected in [((0,), [of_input]), ((1,), [of_weight]), ((2,), []),
-                             ((0, 1, 2), [of_input, of_weight])]:
+    for wanted, expected in [
+        ((0,), [of_input]),
+        ((1,), [of_weight]),
+        ((2,), []),
+        ((0, 1, 2), [of_input, of_weight]),
+    ]:
         for create_graph in (False, True):  # by the short way, and by the operator
             tensors = case.tensors()
             for i in wanted:
                 tensors[i].requires_grad_()
             y = case.ours(*tensors)
             roles.clear()
-            torch.autograd.grad(y, [tensors[i] for i in wanted], torch.randn_like(y),
-                                create_graph=create_graph)
+            torch.autograd.grad(
+                y,
+                [tensors[i] for i in wanted],
+                torch.randn_like(y),
+                create_graph=create_graph,
+            )
             assert sorted(roles) == sorted(expected)
 
 

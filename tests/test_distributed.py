@@ -1,4 +1,5 @@
-"""Two processes that average their gradients get those of a single process, to rounding."""
+"""Two processes that average their gradients get those of a single process, to
+rounding."""
 
 import os
 import signal
@@ -28,7 +29,8 @@ def network():
 
 def gradients(model, x, g):
     model.zero_grad()
-    (g * model(x)).sum((1, 2, 3)).mean().backward()  # a mean over the batch, random cotangents
+    # a mean over the batch, with random cotangents
+    (g * model(x)).sum((1, 2, 3)).mean().backward()
     return [p.grad.clone() for p in model.parameters()]
 
 
@@ -61,11 +63,23 @@ if rank == 0:
 def test_gradients_of_two_processes(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT, "utf-8")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone",
-               "--nproc-per-node", "2", str(script)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                          env=os.environ | {"OMP_NUM_THREADS": "1"},
-                          start_new_session=True) as launched:
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        str(script),
+    ]
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        start_new_session=True,
+    ) as launched:
         try:
             printed, errors = launched.communicate(timeout=110)
         except subprocess.TimeoutExpired:

@@ -1,4 +1,5 @@
-"""Each engine against the definition, written out as loops; NumPy alone, as in the engines."""
+"""Each engine against the definition, written out as loops; NumPy alone, as in the
+engines."""
 
 import functools
 import itertools
@@ -28,32 +29,54 @@ GEOMETRIES = [
     ((9, 10), (4, 3), (1, 1), (1, 1)),  # large enough to go plane by plane
     ((3, 4, 5), (2, 1, 3), (1, 2, 1), (1, 1, 2)),
 ]
-CHANNELS = [(2, 1, 1, 1), (1, 2, 3, 1), (2, 2, 1, 3), (3, 1, 2, 2)]  # batch, C, O, groups
+CHANNELS = [
+    (2, 1, 1, 1),
+    (1, 2, 3, 1),
+    (2, 2, 1, 3),
+    (3, 1, 2, 2),
+]  # batch, C, O, groups
 
 
 MAPS = {"y": "correlate", "x": "input_gradient", "w": "weight_gradient"}
 
 
 def made(case, channels, fewer=0, border=None):
-    """A geometry, which may have fewer outputs than fit, and x's border as an argument."""
+    """A geometry, which may have fewer outputs than fit, and x's border as an
+    argument."""
     pixels, taps, stride, dilation = case
     batch, c, o, groups = channels
-    outputs = [max(1, (n - d * (k - 1) - 1) // s + 1 - fewer)
-               for n, k, s, d in zip(pixels, taps, stride, dilation, strict=True)]
+    outputs = [
+        max(1, (n - d * (k - 1) - 1) // s + 1 - fewer)
+        for n, k, s, d in zip(pixels, taps, stride, dilation, strict=True)
+    ]
     border = border or [(0, 0)] * len(pixels)
-    inside = [n - before - after
-              for n, (before, after) in zip(pixels, border, strict=True)]
-    return Geometry((batch, groups * c, *inside), (groups * o, c, *taps),
-                    (batch, groups * o, *outputs), stride, tuple(border), dilation, groups)
+    inside = [
+        n - before - after for n, (before, after) in zip(pixels, border, strict=True)
+    ]
+    return Geometry(
+        (batch, groups * c, *inside),
+        (groups * o, c, *taps),
+        (batch, groups * o, *outputs),
+        stride,
+        tuple(border),
+        dilation,
+        groups,
+    )
 
 
 def terms(geometry):
     """Every product of the trilinear form, as the indices of its three factors."""
     for n, o in np.ndindex(*geometry.y[:2]):
-        for t, c in itertools.product(np.ndindex(*geometry.outputs), range(geometry.channels)):
+        for t, c in itertools.product(
+            np.ndindex(*geometry.outputs), range(geometry.channels)
+        ):
             for k in np.ndindex(*geometry.taps):
-                p = tuple(s * i + d * j for s, i, d, j in zip(
-                    geometry.stride, t, geometry.dilation, k, strict=True))
+                p = tuple(
+                    s * i + d * j
+                    for s, i, d, j in zip(
+                        geometry.stride, t, geometry.dilation, k, strict=True
+                    )
+                )
                 channel = o // geometry.filters * geometry.channels + c
                 yield (n, channel, *p), (o, c, *k), (n, o, *t)
 
@@ -63,7 +86,9 @@ def by_definition(geometry, arrays, missing):
     result = np.zeros(geometry.shape(missing), arrays[0].dtype)
     for indices in terms(geometry):
         known = [role for role in "xwy" if role != missing]
-        factors = [a[indices["xwy".index(r)]] for a, r in zip(arrays, known, strict=True)]
+        factors = [
+            a[indices["xwy".index(r)]] for a, r in zip(arrays, known, strict=True)
+        ]
         result[indices["xwy".index(missing)]] += factors[0] * factors[1]
     return result
 
@@ -74,18 +99,23 @@ def run(engine, missing, arrays, geometry):
 
 
 def operands(geometry, missing, dtype, rng):
-    return [drawn(geometry.shape(role), dtype, rng) for role in "xwy" if role != missing]
+    return [
+        drawn(geometry.shape(role), dtype, rng) for role in "xwy" if role != missing
+    ]
 
 
 def drawn(shape, dtype, rng):
     if np.issubdtype(dtype, np.integer):
         return rng.integers(-9, 9, shape).astype(dtype)
-    imaginary = 1j * rng.normal(size=shape) if np.issubdtype(dtype, np.complexfloating) else 0
+    imaginary = (
+        1j * rng.normal(size=shape) if np.issubdtype(dtype, np.complexfloating) else 0
+    )
     return (rng.normal(size=shape) + imaginary).astype(dtype)
 
 
 @pytest.mark.parametrize(
-    "dtype", [np.float32, np.float64, np.complex64, np.complex128, np.int64])
+    "dtype", [np.float32, np.float64, np.complex64, np.complex128, np.int64]
+)
 @pytest.mark.parametrize("missing", "xwy")
 @pytest.mark.parametrize("method", ENGINES)
 def test_three_maps_are_what_the_definition_says(method, missing, dtype):
@@ -107,7 +137,9 @@ def test_three_maps_are_what_the_definition_says(method, missing, dtype):
 @pytest.mark.parametrize("missing", "xwy")
 @pytest.mark.parametrize("method", ENGINES)
 def test_four_dimensions(method, missing):
-    geometry = made(((4, 3, 5, 4), (2, 1, 3, 2), (2, 1, 1, 1), (1, 1, 1, 2)), (2, 1, 2, 2))
+    geometry = made(
+        ((4, 3, 5, 4), (2, 1, 3, 2), (2, 1, 1, 1), (1, 1, 1, 2)), (2, 1, 2, 2)
+    )
     arrays = operands(geometry, missing, np.float64, np.random.default_rng(0))
     got = run(ENGINES[method], missing, arrays, geometry)
     want = by_definition(geometry, arrays, missing)
@@ -124,7 +156,9 @@ def test_a_result_goes_where_it_is_told(method, missing):
         out = np.full(geometry.shape(missing), np.nan, np.float32)
         got = getattr(ENGINES[method], MAPS[missing])(*arrays, geometry, out)
         assert got is out
-        np.testing.assert_array_equal(out, run(ENGINES[method], missing, arrays, geometry))
+        np.testing.assert_array_equal(
+            out, run(ENGINES[method], missing, arrays, geometry)
+        )
 
 
 @pytest.mark.parametrize("missing", "xwy")
@@ -163,10 +197,13 @@ def test_a_nan_goes_only_where_the_definition_sends_it(missing, method):
 def test_direct_rounds_single_precision_once():
     rng = np.random.default_rng(0)
     geometry = Geometry((1, 64, 40), (1, 64, 9), (1, 1, 32), (1,), ((0, 0),), (1,), 1)
-    x, w = (rng.normal(size=size).astype(np.float32) for size in (geometry.x, geometry.w))
+    x, w = (
+        rng.normal(size=size).astype(np.float32) for size in (geometry.x, geometry.w)
+    )
     wide = ENGINES["direct"].correlate(x.astype(float), w.astype(float), geometry)
-    np.testing.assert_array_equal(ENGINES["direct"].correlate(x, w, geometry),
-                                  wide.astype(np.float32))
+    np.testing.assert_array_equal(
+        ENGINES["direct"].correlate(x, w, geometry), wide.astype(np.float32)
+    )
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.complex128, np.int16])
@@ -175,7 +212,8 @@ def test_direct_rounds_single_precision_once():
 def test_of_nothing_the_sum_is_zero(method, missing, dtype):
     """Whatever it is that there are none of; and no cost divides by it."""
     for case, channels, nothing in itertools.product(
-            GEOMETRIES, CHANNELS[1:3], itertools.product([False, True], repeat=4)):
+        GEOMETRIES, CHANNELS[1:3], itertools.product([False, True], repeat=4)
+    ):
         whole = made(case, channels)
         batch, c, o, axis = nothing
         x = (whole.x[0] * (not batch), whole.x[1] * (not c), *whole.x[2:])
@@ -183,10 +221,14 @@ def test_of_nothing_the_sum_is_zero(method, missing, dtype):
         y = (x[0], w[0], *whole.y[2:])
         if axis:
             y = (*y[:-1], 0)
-        geometry = Geometry(x, w, y, whole.stride, whole.padding, whole.dilation, whole.groups)
+        geometry = Geometry(
+            x, w, y, whole.stride, whole.padding, whole.dilation, whole.groups
+        )
         if geometry.products:
             continue
-        arrays = [np.ones(geometry.shape(role), dtype) for role in "xwy" if role != missing]
+        arrays = [
+            np.ones(geometry.shape(role), dtype) for role in "xwy" if role != missing
+        ]
         got = run(ENGINES[method], missing, arrays, geometry)
         np.testing.assert_array_equal(got, np.zeros(geometry.shape(missing), dtype))
         assert ENGINES[method].cost(geometry, missing, np.dtype(dtype)) >= 0
@@ -230,9 +272,14 @@ def test_pixels_that_no_window_reaches(method, missing, fewer):
 
 
 #: Large enough for several pieces and tiles along each dimension.
-LARGE = [((23,), (3,), (1,), (1,)), ((23,), (3,), (2,), (1,)), ((23,), (3,), (1,), (2,)),
-         ((14, 11), (3, 3), (1, 1), (1, 1)), ((15, 13), (3, 3), (2, 1), (1, 2)),
-         ((7, 6, 6), (2, 2, 2), (1, 1, 1), (1, 1, 1))]
+LARGE = [
+    ((23,), (3,), (1,), (1,)),
+    ((23,), (3,), (2,), (1,)),
+    ((23,), (3,), (1,), (2,)),
+    ((14, 11), (3, 3), (1, 1), (1, 1)),
+    ((15, 13), (3, 3), (2, 1), (1, 2)),
+    ((7, 6, 6), (2, 2, 2), (1, 1, 1), (1, 1, 1)),
+]
 
 
 @pytest.mark.parametrize("hands", [1, 2, 3])
@@ -258,7 +305,9 @@ def test_matmul_multiplies_first(piece, monkeypatch):
         check("matmul", "x", case, channels, 2)
 
 
-@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32, np.int64, np.float32, np.complex64])
+@pytest.mark.parametrize(
+    "dtype", [np.int8, np.uint8, np.int32, np.int64, np.float32, np.complex64]
+)
 @pytest.mark.parametrize("first", [True, False], ids=["products", "windows"])
 def test_matmul_keeps_the_dtype(first, dtype, monkeypatch):
     """NumPy adds up small integers in large ones."""
@@ -267,9 +316,14 @@ def test_matmul_keeps_the_dtype(first, dtype, monkeypatch):
     rng = np.random.default_rng(0)
     geometry = made(((9, 8), (3, 2), (1, 1), (1, 1)), (3, 4, 2, 1))
     for missing in "xwy":
-        arrays = [rng.integers(0, 4, geometry.shape(role)).astype(dtype)
-                  for role in "xwy" if role != missing]
-        got, want = (run(ENGINES[m], missing, arrays, geometry) for m in ("matmul", "direct"))
+        arrays = [
+            rng.integers(0, 4, geometry.shape(role)).astype(dtype)
+            for role in "xwy"
+            if role != missing
+        ]
+        got, want = (
+            run(ENGINES[m], missing, arrays, geometry) for m in ("matmul", "direct")
+        )
         assert got.dtype == dtype
         np.testing.assert_array_equal(got, want)
 
@@ -286,9 +340,15 @@ def test_a_border_is_an_argument(method, small, missing, monkeypatch):
         geometry = made(case, channels, border=border)
         part = {role: drawn(geometry.shape(role), np.float64, rng) for role in "xwy"}
         whole = part | {"x": padded(part["x"], border)}
-        got, want = (run(ENGINES[method], missing,
-                         [a for role, a in arrays.items() if role != missing], each)
-                     for arrays, each in ((part, geometry), (whole, geometry.borderless())))
+        got, want = (
+            run(
+                ENGINES[method],
+                missing,
+                [a for role, a in arrays.items() if role != missing],
+                each,
+            )
+            for arrays, each in ((part, geometry), (whole, geometry.borderless()))
+        )
         want = cropped(want, border) if missing == "x" else want
         np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-12)
 
@@ -296,11 +356,15 @@ def test_a_border_is_an_argument(method, small, missing, monkeypatch):
 @pytest.fixture
 def small_tiles(monkeypatch):
     """Let fft take tiles with these sides, or as near as the kernel allows."""
+
     def use(side):
         monkeypatch.setattr(fft, "_SIDES", (side,))
         monkeypatch.setattr(fft, "_nanoseconds", lambda plan, _: np.prod(plan.tile))
-        # at least one larger than the kernel, where otherwise it is at least twice as large
-        monkeypatch.setattr(fft.fft, "next_fast_len", lambda n, real: {4: 3, 6: 4}.get(n, n))
+        # at least one larger than the kernel, where otherwise it is at least twice as
+        # large
+        monkeypatch.setattr(
+            fft.fft, "next_fast_len", lambda n, real: {4: 3, 6: 4}.get(n, n)
+        )
         fft.make_plan.cache_clear()
 
     yield use
@@ -310,18 +374,22 @@ def small_tiles(monkeypatch):
 @pytest.mark.parametrize("side", [2, 5, 6])
 @pytest.mark.parametrize("missing", "xwy")
 def test_fft_in_many_tiles(missing, side, small_tiles, monkeypatch):
-    """Odd and even sides, from one more than the kernel on; planes, and matrices of channels."""
+    """Odd and even sides, from one more than the kernel on; planes, and matrices of
+    channels."""
     small_tiles(side)
     tiles = []
     for (case, channels), few, fewer in itertools.product(
-            itertools.product(LARGE, CHANNELS[1:]), (0, 100), (0, 2)):
+        itertools.product(LARGE, CHANNELS[1:]), (0, 100), (0, 2)
+    ):
         monkeypatch.setattr(fft, "_FEW", few)
         check("fft", missing, case, channels, fewer)
         plan = fft.make_plan(made(case, channels, fewer), True)
         tiles.append((plan.tile, plan.points("w"), plan.spread["x"]["b"][1][0]))
     if side == 2:
-        assert any(all(t == k + 1 for t, k in zip(tile, taps, strict=True))
-                   for tile, taps, _ in tiles)
+        assert any(
+            all(t == k + 1 for t, k in zip(tile, taps, strict=True))
+            for tile, taps, _ in tiles
+        )
     assert {len(n) for _, _, n in tiles if min(n) > 1} == {1, 2, 3}
 
 
@@ -329,9 +397,12 @@ def test_fft_in_many_tiles(missing, side, small_tiles, monkeypatch):
 @pytest.mark.parametrize("scale", [1e-37, 1e-20, 1e20, 1e37])
 @pytest.mark.parametrize("missing", "xwy")
 def test_fft_of_large_and_small_numbers(missing, scale, dtype):
-    """One operand is large or small, and the other its inverse: the result is neither."""
+    """One operand is large or small, and the other its inverse: the result is
+    neither."""
     rng = np.random.default_rng(0)
-    for case, channels in itertools.product((GEOMETRIES[1], GEOMETRIES[6], LARGE[3]), CHANNELS):
+    for case, channels in itertools.product(
+        (GEOMETRIES[1], GEOMETRIES[6], LARGE[3]), CHANNELS
+    ):
         geometry = made(case, channels)
         first, second = operands(geometry, missing, dtype, rng)
         first, second = first * dtype(scale), second / dtype(scale)
@@ -345,8 +416,11 @@ def test_fft_of_large_and_small_numbers(missing, scale, dtype):
 @pytest.mark.parametrize("missing", "xwy")
 def test_fft_overflows_where_the_result_does(missing):
     geometry = made(GEOMETRIES[6], CHANNELS[1])
-    arrays = [np.full(geometry.shape(role), 1e36, np.float32)
-              for role in "xwy" if role != missing]
+    arrays = [
+        np.full(geometry.shape(role), 1e36, np.float32)
+        for role in "xwy"
+        if role != missing
+    ]
     with np.errstate(over="ignore"):
         assert (run(ENGINES["fft"], missing, arrays, geometry) == np.inf).all()
 
@@ -354,13 +428,19 @@ def test_fft_overflows_where_the_result_does(missing):
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int16, np.int32, np.int64])
 @pytest.mark.parametrize("missing", "xwy")
 def test_integers_wrap_around_alike(missing, dtype):
-    """By transforms too, whose numbers are exact to 53 bits: those of int64 need more."""
+    """By transforms too, whose numbers are exact to 53 bits: those of int64 need
+    more."""
     rng = np.random.default_rng(0)
     info = np.iinfo(dtype)
-    for case, channels in itertools.product((GEOMETRIES[1], GEOMETRIES[7], LARGE[3]), CHANNELS):
+    for case, channels in itertools.product(
+        (GEOMETRIES[1], GEOMETRIES[7], LARGE[3]), CHANNELS
+    ):
         geometry = made(case, channels)
-        arrays = [rng.integers(info.min, info.max, geometry.shape(role), dtype, endpoint=True)
-                  for role in "xwy" if role != missing]
+        arrays = [
+            rng.integers(info.min, info.max, geometry.shape(role), dtype, endpoint=True)
+            for role in "xwy"
+            if role != missing
+        ]
         for array in arrays:
             array.flat[0], array.flat[-1] = info.min, info.max
         with np.errstate(over="ignore"):
@@ -380,8 +460,15 @@ def test_the_memory_of_fft_grows_with_neither_stride_nor_dilation(stride, dilati
     """Phases that no output or no tap is in are left out."""
     pixels, taps = 900, 3 if dilation <= 64 else 1
     outputs = (pixels - dilation * (taps - 1) - 1) // stride + 1
-    geometry = Geometry((2, 3, pixels, 5), (4, 3, taps, 1), (2, 4, outputs, 5), (stride, 1),
-                        ((0, 0), (0, 0)), (dilation, 1), 1)
+    geometry = Geometry(
+        (2, 3, pixels, 5),
+        (4, 3, taps, 1),
+        (2, 4, outputs, 5),
+        (stride, 1),
+        ((0, 0), (0, 0)),
+        (dilation, 1),
+        1,
+    )
     arrays = sum(np.prod(geometry.shape(role)) for role in "xwy")
     assert numbers(fft.make_plan(geometry, True)) < 12 * arrays
     assert sum(fft.make_plan(geometry, True).extent("x")) < 4 * (pixels + 5)
@@ -400,6 +487,7 @@ sys.modules["scipyconv"] = package  # without its __init__, which imports torch
 import scipyconv.engines
 print("torch" in sys.modules)
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True,
-                          check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     assert done.stdout == "False\n"

@@ -107,8 +107,14 @@ def test_fingerprints_of_mistakes(what):
 
 
 def test_adjoint_of_mistakes():
-    of_x = {name: (x * np.array(array)).sum() for name, array in example.wrong_grad_x.items()}
-    of_w = {name: (w * np.array(array)).sum() for name, array in example.wrong_grad_w.items()}
+    of_x = {
+        name: (x * np.array(array)).sum()
+        for name, array in example.wrong_grad_x.items()
+    }
+    of_w = {
+        name: (w * np.array(array)).sum()
+        for name, array in example.wrong_grad_w.items()
+    }
     assert example.wrong_adjoint == {
         "no flip in grad_x": of_x["correlate2d"],
         "transposed filter in grad_x": of_x["transposed filter"],
@@ -120,7 +126,8 @@ def test_adjoint_of_mistakes():
 
 
 def test_a_sum_sees_nothing():
-    """Why the tests' cotangents are random: sums and cotangents of ones hide mistakes."""
+    """Why the tests' cotangents are random: sums and cotangents of ones hide
+    mistakes."""
     sums = {np.sum(array) for array in example.wrong_grad_x.values()}
     assert sums == {np.sum(example.grad_x)} == {20}
     ones = np.ones_like(g)
@@ -130,7 +137,8 @@ def test_a_sum_sees_nothing():
 
 def test_jacobian():
     jacobian = torch.func.jacrev(ScipyConv2dFunction.apply)(
-        torch.tensor(example.x, dtype=torch.float64), torch.tensor(example.w, dtype=torch.float64)
+        torch.tensor(example.x, dtype=torch.float64),
+        torch.tensor(example.w, dtype=torch.float64),
     ).reshape(4, 9)
     assert jacobian[0].tolist() == example.jacobian_row_of_first_output
     assert jacobian[:, 4].tolist() == example.jacobian_column_of_centre_pixel

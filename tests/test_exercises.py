@@ -1,4 +1,5 @@
-"""Every exercise marks itself: no skeleton passes its check, and every solution does."""
+"""Every exercise marks itself: no skeleton passes its check, and every solution
+does."""
 
 import re
 
@@ -22,27 +23,35 @@ MISTAKES = [
 
 def named(kind: str) -> dict[tuple[str, str], pages.Fence]:
     """The blocks under a comment `kind: NAME`, by page and name."""
-    found = [((page.name, fence.name.removeprefix(f"{kind}: ")), fence)
-             for page in sorted(pages.DOCS.rglob("*.md"))
-             for fence in pages.read(page.read_text("utf-8"))[0]
-             if fence.name.startswith(f"{kind}: ")]
-    assert len(found) == len(dict(found)), f"two blocks of one page are {kind}s of one name"
+    found = [
+        ((page.name, fence.name.removeprefix(f"{kind}: ")), fence)
+        for page in sorted(pages.DOCS.rglob("*.md"))
+        for fence in pages.read(page.read_text("utf-8"))[0]
+        if fence.name.startswith(f"{kind}: ")
+    ]
+    assert len(found) == len(dict(found)), (
+        f"two blocks of one page are {kind}s of one name"
+    )
     return dict(found)
 
 
 SKELETONS = named("exercise")
 SOLUTIONS = named("solution")
-EXERCISES = [pytest.param(key, id=" ".join(key)) for key in SKELETONS if key in SOLUTIONS]
+EXERCISES = [
+    pytest.param(key, id=" ".join(key)) for key in SKELETONS if key in SOLUTIONS
+]
 
 
 def mistaken(code: str) -> list[str]:
     """The solution with one mistake each, its check untouched."""
     body, check = code.split("\n# check\n")
     both = "from scipy.signal import convolve2d, correlate2d\n"
-    return [both + body[:at.start()] + wrong + body[at.end():] + "\n# check\n" + check
-            for right, wrong in MISTAKES
-            for at in re.finditer(re.escape(right), body)
-            if "import" not in body[:at.start()].splitlines()[-1]]
+    return [
+        both + body[: at.start()] + wrong + body[at.end() :] + "\n# check\n" + check
+        for right, wrong in MISTAKES
+        for at in re.finditer(re.escape(right), body)
+        if "import" not in body[: at.start()].splitlines()[-1]
+    ]
 
 
 def printed(fence: pages.Fence) -> list[str]:
@@ -68,7 +77,9 @@ def test_skeletons_and_solutions_belong_together():
 
 @pytest.mark.parametrize("key", EXERCISES)
 def test_both_have_the_same_check(key):
-    checks = [fence.code.split("\n# check\n") for fence in (SKELETONS[key], SOLUTIONS[key])]
+    checks = [
+        fence.code.split("\n# check\n") for fence in (SKELETONS[key], SOLUTIONS[key])
+    ]
     assert [len(parts) for parts in checks] == [2, 2], "one line `# check` in each"
     assert checks[0][0] != checks[1][0]
     assert checks[0][1] == checks[1][1]

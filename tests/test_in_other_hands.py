@@ -50,9 +50,14 @@ def operands(name, dtype=torch.float32, requires_grad=True):
     dims = int(name[-2])
     channels = (3, 2) if "ranspose" in name else (2, 3)
     shapes = (2, 3, *SIZES[:dims]), (*channels, *(2, 3, 1)[:dims]), (2,)
-    return [torch.randn(shape, dtype=torch.complex64).to(dtype).requires_grad_(
-        requires_grad) if dtype.is_complex else torch.randn(shape).to(dtype)
-        .requires_grad_(requires_grad) for shape in shapes]
+    return [
+        torch.randn(shape, dtype=torch.complex64)
+        .to(dtype)
+        .requires_grad_(requires_grad)
+        if dtype.is_complex
+        else torch.randn(shape).to(dtype).requires_grad_(requires_grad)
+        for shape in shapes
+    ]
 
 
 def gradients(function, tensors, g=None, **options):
@@ -64,6 +69,7 @@ def gradients(function, tensors, g=None, **options):
 
 # Storages (pytorch 83665, MONAI 7171): a data loader stacks into a tensor it gave away.
 
+
 def assert_resizable(*tensors):
     for tensor in tensors:
         storage = tensor.untyped_storage()
@@ -73,8 +79,9 @@ def assert_resizable(*tensors):
 
 def random_like(y):
     """A cotangent also for a dtype that torch draws no numbers of."""
-    return torch.randn(y.shape, dtype=torch.complex64 if y.is_complex() else None
-                       ).to(y.dtype)
+    return torch.randn(y.shape, dtype=torch.complex64 if y.is_complex() else None).to(
+        y.dtype
+    )
 
 
 def all_about(function, tensors):
@@ -84,8 +91,14 @@ def all_about(function, tensors):
     firsts = torch.autograd.grad(y, tensors, g, create_graph=True)
     cotangents = [random_like(first) for first in firsts]
     seconds = torch.autograd.grad(firsts, [*tensors, g], cotangents, allow_unused=True)
-    return [*tensors, y, g, *firsts, *cotangents,
-            *(second for second in seconds if second is not None)]
+    return [
+        *tensors,
+        y,
+        g,
+        *firsts,
+        *cotangents,
+        *(second for second in seconds if second is not None),
+    ]
 
 
 @pytest.mark.filterwarnings("ignore:An output with one or more elements was resized")
@@ -143,8 +156,10 @@ def test_pytorch_83665_unbatched_and_expanded_cotangents(name):
 @pytest.mark.parametrize("wanted", [(0,), (1,), (2,), (0, 2), (1, 2)], ids=str)
 @pytest.mark.parametrize("name", ["conv2d", "conv_transpose2d"])
 def test_pytorch_83665_gradients_of_some_arguments(name, wanted):
-    tensors = [t.requires_grad_(i in wanted)
-               for i, t in enumerate(operands(name, requires_grad=False))]
+    tensors = [
+        t.requires_grad_(i in wanted)
+        for i, t in enumerate(operands(name, requires_grad=False))
+    ]
     y = getattr(functional, name)(*tensors)
     found = torch.autograd.grad(y, [tensors[i] for i in wanted], torch.randn_like(y))
     assert_resizable(y, *tensors, *found)
@@ -248,12 +263,25 @@ if rank == 0:
 def test_torch_fsdp_one_step_of_two_processes(version, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(SHARDED, "utf-8")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone",
-               "--nproc-per-node", "2", str(script), version]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        str(script),
+        version,
+    ]
     quiet = {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          text=True, env=os.environ | quiet,
-                          start_new_session=True) as launched:
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | quiet,
+        start_new_session=True,
+    ) as launched:
         try:
             printed, errors = launched.communicate(timeout=110)
         except subprocess.TimeoutExpired:
@@ -264,6 +292,7 @@ def test_torch_fsdp_one_step_of_two_processes(version, tmp_path):
 
 
 # A second call like the first.
+
 
 class Doubled(TorchFunctionMode):
     """Doubles what any function of torch's returns."""
@@ -343,8 +372,10 @@ def test_numpy_what_equals_one_is_refused_after_a_like_call(name, wrong):
 
 # What is saved for the backward pass.
 
+
 def packed_to_half():
     """Saves activations in half precision, and gives them back in their own."""
+
     def pack(t):
         return t.to(torch.complex32 if t.is_complex() else torch.float16), t.dtype
 
@@ -377,7 +408,8 @@ def test_pytorch_64729_as_many_saved_by_every_engine(name, method):
     saved = []
     x, w, b = operands(name)
     with torch.autograd.graph.saved_tensors_hooks(
-            lambda t: saved.append(tuple(t.shape)) or t, lambda t: t):
+        lambda t: saved.append(tuple(t.shape)) or t, lambda t: t
+    ):
         getattr(functional, name)(x, w, b, method=method)
     assert sorted(saved) == sorted([tuple(x.shape), tuple(w.shape)])
 
@@ -386,8 +418,9 @@ def test_pytorch_64729_as_many_saved_by_every_engine(name, method):
 @pytest.mark.parametrize("outside", ["auto", *ENGINES])
 def test_pytorch_90105_checkpoint_in_use_method(inside, outside):
     """The forward is computed again in the backward pass, outside the `with`."""
-    layers = torch.nn.Sequential(nn.Conv2d(3, 4, (2, 3)), torch.nn.Tanh(),
-                                 nn.ConvTranspose2d(4, 2, 3, stride=2))
+    layers = torch.nn.Sequential(
+        nn.Conv2d(3, 4, (2, 3)), torch.nn.Tanh(), nn.ConvTranspose2d(4, 2, 3, stride=2)
+    )
     x = torch.randn(2, 3, 5, 6, requires_grad=True)
     leaves = [x, *layers.parameters()]
     g = torch.randn_like(layers(x))
@@ -466,6 +499,7 @@ def test_python_tasks_have_engines_of_their_own(on_engine_calls):
 
 
 # Compilers and recorders.
+
 
 @pytest.mark.parametrize("name", ["conv2d", "conv_transpose2d"])
 def test_pytorch_135057_compiled_autograd_after_an_eager_forward(name):
@@ -555,8 +589,10 @@ def flops(package, name, groups, train):
         y = layer(x)
         if train:
             y.sum().backward()
-    return {where: sum(counts.values())
-            for where, counts in counter.get_flop_counts().items()}
+    return {
+        where: sum(counts.values())
+        for where, counts in counter.get_flop_counts().items()
+    }
 
 
 @pytest.mark.parametrize("train", [False, True])
@@ -568,7 +604,7 @@ def test_flop_counter_counts_as_for_torch(name, groups, train):
     assert expected["Global"] > 0
     if train and groups > 1:
         forward = flops(torch.nn, name, groups, False)
-        expected = {where: 3 * forward["Global"] for where in expected}
+        expected = dict.fromkeys(expected, 3 * forward["Global"])
     assert flops(nn, name, groups, train) == expected
 
 
@@ -576,6 +612,7 @@ def test_flop_counter_counts_as_for_torch(name, groups, train):
 @pytest.mark.parametrize("name", ["conv2d", "conv_transpose2d"])
 def test_pytorch_weights_changed_behind_autograds_back(name, method):
     """`w.data` is changed between forward and backward, as old optimizers do."""
+
     def after(function):
         x, w, b = (t.clone().requires_grad_() for t in tensors)
         y = function(x, w, b)
@@ -592,10 +629,14 @@ def test_pytorch_weights_changed_behind_autograds_back(name, method):
 
 # Memory.
 
+
 def is_out_of_memory(error):
     """What accelerate's find_executable_batch_size and Lightning's scaler look for."""
-    return (isinstance(error, RuntimeError) and len(error.args) == 1
-            and "DefaultCPUAllocator: can't allocate memory" in error.args[0])
+    return (
+        isinstance(error, RuntimeError)
+        and len(error.args) == 1
+        and "DefaultCPUAllocator: can't allocate memory" in error.args[0]
+    )
 
 
 def huge(*shape):
@@ -604,11 +645,14 @@ def huge(*shape):
 
 BEYOND = {
     "output": lambda package, **o: package.conv2d(
-        huge(1, 1, 2**22, 2**22), torch.ones(1, 1, 1, 1), **o),
+        huge(1, 1, 2**22, 2**22), torch.ones(1, 1, 1, 1), **o
+    ),
     "padding": lambda package, **o: package.conv2d(
-        torch.ones(1, 1, 3, 3), torch.ones(1, 1, 2, 2), padding=2**22, **o),
+        torch.ones(1, 1, 3, 3), torch.ones(1, 1, 2, 2), padding=2**22, **o
+    ),
     "stamps": lambda package, **o: package.conv_transpose2d(
-        torch.ones(1, 1, 2, 2), torch.ones(1, 1, 1, 2), stride=2**22, **o),
+        torch.ones(1, 1, 2, 2), torch.ones(1, 1, 1, 2), stride=2**22, **o
+    ),
 }
 
 
@@ -648,8 +692,11 @@ def test_scipy_a_wide_stride_needs_little_memory(method):
     def work():
         y = functional.conv1d(x, w, stride=10**6, method=method)
         found.extend((y, *torch.autograd.grad(y, [x, w], torch.ones_like(y))))
-        found.append(functional.conv_transpose1d(y.detach(), w.detach(), stride=10**6,
-                                                 method=method))
+        found.append(
+            functional.conv_transpose1d(
+                y.detach(), w.detach(), stride=10**6, method=method
+            )
+        )
 
     assert peak(work) < 2**20
     y = F.conv1d(x, w, stride=10**6)
@@ -660,10 +707,22 @@ def test_scipy_a_wide_stride_needs_little_memory(method):
 
 # Numbers at the ends of their range.
 
+
 @pytest.mark.parametrize("method", ENGINES)
-@pytest.mark.parametrize(("of_x", "of_w"), [
-    (1e36, 0.1), (0.1, 1e36), (1e18, 1e17), (1e-38, 1.0), (1.0, 1e-38), (1e-20, 1e-18),
-    (1e36, 1e-38), (1e-38, 1e36)], ids=str)
+@pytest.mark.parametrize(
+    ("of_x", "of_w"),
+    [
+        (1e36, 0.1),
+        (0.1, 1e36),
+        (1e18, 1e17),
+        (1e-38, 1.0),
+        (1.0, 1e-38),
+        (1e-20, 1e-18),
+        (1e36, 1e-38),
+        (1e-38, 1e36),
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("name", ["conv2d", "conv_transpose2d"])
 def test_pytorch_float32_at_its_ends(name, of_x, of_w, method):
     """Finite where torch's is, and as close as numbers of that size allow."""
@@ -685,7 +744,7 @@ def wrapped(x, w):
     size = [n - k + 1 for n, k in zip(x.shape[2:], w.shape[2:], strict=True)]
     y = np.zeros((x.shape[0], w.shape[0], *size), x.dtype)
     for i, j in np.ndindex(*w.shape[2:]):
-        taken = x[:, None, :, i: i + size[0], j: j + size[1]]
+        taken = x[:, None, :, i : i + size[0], j : j + size[1]]
         y += (taken * w[None, :, :, i, j, None, None]).sum(2, dtype=x.dtype)
     return torch.from_numpy(y)
 
@@ -718,6 +777,7 @@ def test_pytorch_bias_gradient_of_a_million(shape):
 
 # Nothing at all.
 
+
 def outcome(function, *args, **options):
     """The shapes of the output and the gradients, or the class of the error."""
     try:
@@ -737,7 +797,8 @@ EMPTY = list(itertools.product((0, 2), (0, 2), (0, 2), (0, 4), (1, 2)))
 def test_pytorch_zero_sizes(name, method):
     """Batch, channels of either side, the last axis: shapes and errors are torch's.
 
-    But of no input channels the sum is zero, by the definition: torch has no output channels
+    But of no input channels the sum is zero, by the definition: torch has no output
+        channels
     either then (pull 66256), though the weight has, and the bias.
     """
     different = []
@@ -770,16 +831,24 @@ def refused(name, **options):
 
 
 WRONG = {
-    "choose_method": (lambda: scipyconv.choose_method(PICTURE, torch.ones(3, 3)),
-                      "weight"),
+    "choose_method": (
+        lambda: scipyconv.choose_method(PICTURE, torch.ones(3, 3)),
+        "weight",
+    ),
     "padding": (refused("conv2d", padding=10**9), "padding|allocate"),
     "dilation": (refused("conv2d", dilation=10**30), "dilation"),
-    **{f"long {name}": (refused("conv2d", **{name: LONG}), name)
-       for name in ("stride", "padding", "dilation", "groups")},
-    **{f"long {name}, transposed": (refused("conv_transpose2d", **{name: LONG}), name)
-       for name in ("stride", "padding", "dilation", "groups", "output_padding")},
-    **{f"negative {name}": (refused("conv2d", **{name: -LONG}), name)
-       for name in ("stride", "padding", "dilation", "groups")},
+    **{
+        f"long {name}": (refused("conv2d", **{name: LONG}), name)
+        for name in ("stride", "padding", "dilation", "groups")
+    },
+    **{
+        f"long {name}, transposed": (refused("conv_transpose2d", **{name: LONG}), name)
+        for name in ("stride", "padding", "dilation", "groups", "output_padding")
+    },
+    **{
+        f"negative {name}": (refused("conv2d", **{name: -LONG}), name)
+        for name in ("stride", "padding", "dilation", "groups")
+    },
     "dtype": (lambda: nn.Conv2d(1, 1, 3, dtype=torch.int64), "dtype"),
     "lazy": (lambda: nn.LazyConv2d(1, 3)(None), "input"),
     "lazy, transposed": (lambda: nn.LazyConvTranspose1d(1, 3)(None), "input"),
@@ -799,14 +868,21 @@ def test_pytorch_an_error_names_its_argument(call, named):
 
 # Adapters, averages, hooks.
 
+
 class Adapted(torch.nn.Module):
     """peft's LoRA around a convolution, in brief: a frozen layer and a low-rank one."""
 
     def __init__(self, base, rank=2):
         super().__init__()
         self.base_layer = base.requires_grad_(False)
-        self.lora_A = type(base)(base.in_channels, rank, base.kernel_size, base.stride,
-                                 base.padding, bias=False)
+        self.lora_A = type(base)(
+            base.in_channels,
+            rank,
+            base.kernel_size,
+            base.stride,
+            base.padding,
+            bias=False,
+        )
         self.lora_B = type(base)(rank, base.out_channels, 1, bias=False)
 
     def forward(self, x):
@@ -815,8 +891,9 @@ class Adapted(torch.nn.Module):
     def merged(self):
         """One layer with the same output."""
         layer = copy.deepcopy(self.base_layer)
-        low = torch.einsum("or,rchw->ochw", self.lora_B.weight[:, :, 0, 0],
-                           self.lora_A.weight)
+        low = torch.einsum(
+            "or,rchw->ochw", self.lora_B.weight[:, :, 0, 0], self.lora_A.weight
+        )
         layer.weight.data += low.detach()
         return layer
 
@@ -835,7 +912,8 @@ CHANGES = {
     "nothing": lambda layer: layer,
     "pruned": lambda layer: prune.l1_unstructured(layer, "weight", amount=0.4),
     "pruned channels": partial(
-        prune.ln_structured, name="weight", amount=1, n=2, dim=0),
+        prune.ln_structured, name="weight", amount=1, n=2, dim=0
+    ),
     "weight_norm": parametrizations.weight_norm,
     "spectral_norm": parametrizations.spectral_norm,
     "orthogonal": parametrizations.orthogonal,
@@ -880,8 +958,9 @@ def test_opacus_gradients_of_each_sample(name):
             torch.testing.assert_close(stacked[i], single, msg=key)
 
 
-@pytest.mark.parametrize("average", [None, get_ema_multi_avg_fn(0.9)],
-                         ids=["mean", "exponential"])
+@pytest.mark.parametrize(
+    "average", [None, get_ema_multi_avg_fn(0.9)], ids=["mean", "exponential"]
+)
 def test_torch_swa_utils_averages(average):
     def averaged(package):
         torch.manual_seed(0)
@@ -896,8 +975,9 @@ def test_torch_swa_utils_averages(average):
     ours, theirs = averaged(nn), averaged(torch.nn)
     assert isinstance(ours.module, nn.Conv2d)
     torch.testing.assert_close(ours(x), theirs(x))
-    torch.optim.swa_utils.update_bn([x], torch.nn.Sequential(
-        ours.module, torch.nn.BatchNorm2d(2)))
+    torch.optim.swa_utils.update_bn(
+        [x], torch.nn.Sequential(ours.module, torch.nn.BatchNorm2d(2))
+    )
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -917,16 +997,19 @@ def test_python_copies_and_pickles(name):
 def test_torch_hooks_of_states_and_gradients():
     layer, fired = nn.Conv2d(3, 2, (2, 3)), []
     layer.register_state_dict_post_hook(
-        lambda module, state, prefix, _: state.update(extra=torch.ones(1)))
+        lambda module, state, prefix, _: state.update(extra=torch.ones(1))
+    )
     layer.register_load_state_dict_pre_hook(
-        lambda module, state, *_: fired.append(state.pop("extra").item()))
+        lambda module, state, *_: fired.append(state.pop("extra").item())
+    )
     layer.load_state_dict(layer.state_dict())
     assert fired == [1.0]
     x = torch.randn(2, 3, 4, 5, requires_grad=True)
     y = layer(x)
     g = torch.randn_like(y)
-    expected = torch.autograd.grad(F.conv2d(x, layer.weight, layer.bias),
-                                   [x, *layer.parameters()], g)
+    expected = torch.autograd.grad(
+        F.conv2d(x, layer.weight, layer.bias), [x, *layer.parameters()], g
+    )
     seen = []
     leaves = [x, layer.weight, layer.bias]
     torch.autograd.graph.register_multi_grad_hook(leaves, seen.extend)
@@ -952,14 +1035,18 @@ def test_a_model_of_a_library(library):
             x = torch.randn(1, 3, 32, 32)
         else:
             base = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU())
-            config = package.LoraConfig(target_modules=["0"], r=2,
-                                        init_lora_weights=False)
+            config = package.LoraConfig(
+                target_modules=["0"], r=2, init_lora_weights=False
+            )
             model, x = package.get_peft_model(base, config), torch.randn(1, 3, 8, 8)
     model.eval()
     expected = model(x)
     to_scipyconv(model)
-    left = [layer for layer in model.modules()
-            if isinstance(layer, torch.nn.modules.conv._ConvNd)
-            and type(layer).__module__ != "scipyconv.nn"]
+    left = [
+        layer
+        for layer in model.modules()
+        if isinstance(layer, torch.nn.modules.conv._ConvNd)
+        and type(layer).__module__ != "scipyconv.nn"
+    ]
     assert not left
     torch.testing.assert_close(model(x), expected, rtol=1e-3, atol=1e-4)

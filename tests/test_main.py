@@ -6,8 +6,8 @@ import sys
 import pytest
 from scipy.signal import correlate2d
 
-from scipyconv.textbook import single_channel
 from scipyconv.__main__ import main
+from scipyconv.textbook import single_channel
 
 
 def verdicts(text):
@@ -17,7 +17,9 @@ def verdicts(text):
 
 
 def test_it_runs_and_fits_a_terminal():
-    done = subprocess.run([sys.executable, "-m", "scipyconv"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "scipyconv"], capture_output=True, text=True
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert max(map(len, done.stdout.splitlines())) <= 80
     for title in [
@@ -48,7 +50,11 @@ def test_it_prints_the_same_each_time(capsys):
     ("name", "mistake", "argument"),
     [
         ("convolve2d", correlate2d, "input"),  # no flip
-        ("correlate2d", lambda a, b, mode: correlate2d(a, b, mode) + (b.shape == (8, 8)), "filter"),
+        (
+            "correlate2d",
+            lambda a, b, mode: correlate2d(a, b, mode) + (b.shape == (8, 8)),
+            "filter",
+        ),
     ],
 )
 def test_a_wrong_gradient_fails_it(monkeypatch, capsys, name, mistake, argument):

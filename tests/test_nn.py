@@ -19,7 +19,9 @@ from scipyconv import nn
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Lazy modules are a new feature:UserWarning"),
     # torch's own, not ours
-    pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning"),
+    pytest.mark.filterwarnings(
+        "ignore:Using padding='same' with even kernel:UserWarning"
+    ),
 ]
 
 CONV = ["Conv1d", "Conv2d", "Conv3d"]
@@ -79,7 +81,8 @@ def assert_same(ours, theirs, x, **options):
     return got[0]
 
 
-#: Constructor arguments for (in_channels, out_channels) = (4, 6); each dimension has its own.
+#: Constructor arguments for (in_channels, out_channels) = (4, 6); each dimension has
+#: its own.
 GEOMETRIES = {
     "plain": {},
     "no bias": {"bias": False},
@@ -87,15 +90,22 @@ GEOMETRIES = {
     "padding": {"padding": (1, 2, 0)},
     "dilation": {"dilation": (2, 1, 1)},
     "groups": {"groups": 2},
-    "all": {"stride": (1, 2, 2), "padding": (2, 1, 1), "dilation": (2, 1, 2), "groups": 2},
+    "all": {
+        "stride": (1, 2, 2),
+        "padding": (2, 1, 1),
+        "dilation": (2, 1, 2),
+        "groups": 2,
+    },
 }
 
 
 def cut(options, name):
     """The first entries of tuples, as many as there are dimensions."""
     n = dimensions(name)
-    return {key: value[:n] if isinstance(value, tuple) else value
-            for key, value in options.items()}
+    return {
+        key: value[:n] if isinstance(value, tuple) else value
+        for key, value in options.items()
+    }
 
 
 def kernel(name):
@@ -103,16 +113,21 @@ def kernel(name):
 
 
 def test_all_of_torchs_layers_are_here():
-    theirs = [name for name in torch.nn.modules.conv.__all__ if not name.startswith("_")]
+    theirs = [
+        name for name in torch.nn.modules.conv.__all__ if not name.startswith("_")
+    ]
     assert sorted(theirs) == sorted(nn.__all__) == sorted(EAGER + LAZY)
 
 
 @eager_layers
 def test_signatures(name):
-    """torch's parameters, names, order and defaults; `method` comes after, by keyword."""
+    """torch's parameters, names, order and defaults; `method` comes after, by
+    keyword."""
     for function in ("__init__", "forward"):
         ours = inspect.signature(getattr(getattr(nn, name), function)).parameters
-        theirs = inspect.signature(getattr(getattr(torch.nn, name), function)).parameters
+        theirs = inspect.signature(
+            getattr(getattr(torch.nn, name), function)
+        ).parameters
         added = [] if function == "forward" else ["method"]
         assert list(ours) == [*theirs, *added]
         for key, parameter in theirs.items():
@@ -125,8 +140,10 @@ def test_signatures(name):
 
 @pytest.mark.parametrize("name", LAZY)
 def test_signatures_of_lazy_layers(name):
-    ours, theirs = (inspect.signature(getattr(package, name)).parameters
-                    for package in (nn, torch.nn))
+    ours, theirs = (
+        inspect.signature(getattr(package, name)).parameters
+        for package in (nn, torch.nn)
+    )
     assert [*theirs] == [key for key in ours if key != "method"]
     assert all(ours[key].default == theirs[key].default for key in theirs)
 
@@ -200,8 +217,15 @@ def test_attributes_and_extra_repr(name, options):
 @pytest.mark.parametrize("name", CONV)
 def test_padding_modes(name, mode, padding):
     """Forward and all gradients; `same` is asymmetric for the kernel of 2."""
-    ours, theirs = both(name, 4, 6, kernel(name), padding_mode=mode,
-                        **cut({"padding": padding}, name), **DOUBLE)
+    ours, theirs = both(
+        name,
+        4,
+        6,
+        kernel(name),
+        padding_mode=mode,
+        **cut({"padding": padding}, name),
+        **DOUBLE,
+    )
     assert ours.extra_repr() == theirs.extra_repr()
     assert_same(ours, theirs, image(name))
 
@@ -209,10 +233,18 @@ def test_padding_modes(name, mode, padding):
 @pytest.mark.usefixtures("engine")
 def test_mode_by_hand():
     """1234 with two on each side: the whole line, and who is counted how often."""
-    expected = {"zeros": [0, 0, 1, 2, 3, 4, 0, 0], "reflect": [3, 2, 1, 2, 3, 4, 3, 2],
-                "replicate": [1, 1, 1, 2, 3, 4, 4, 4], "circular": [3, 4, 1, 2, 3, 4, 1, 2]}
-    counted = {"zeros": [1, 1, 1, 1], "reflect": [1, 3, 3, 1], "replicate": [3, 1, 1, 3],
-               "circular": [2, 2, 2, 2]}
+    expected = {
+        "zeros": [0, 0, 1, 2, 3, 4, 0, 0],
+        "reflect": [3, 2, 1, 2, 3, 4, 3, 2],
+        "replicate": [1, 1, 1, 2, 3, 4, 4, 4],
+        "circular": [3, 4, 1, 2, 3, 4, 1, 2],
+    }
+    counted = {
+        "zeros": [1, 1, 1, 1],
+        "reflect": [1, 3, 3, 1],
+        "replicate": [3, 1, 1, 3],
+        "circular": [2, 2, 2, 2],
+    }
     for mode, line in expected.items():
         layer = nn.Conv1d(1, 1, 1, padding=2, padding_mode=mode, bias=False)
         layer.weight = torch.nn.Parameter(torch.ones(1, 1, 1))
@@ -252,8 +284,9 @@ def test_asymmetric_padding(name, mode):
     """F.pad, then torch's convolution: output and every gradient."""
     n = dimensions(name)
     padding, options = ((1, 2), (0, 1), (2, 0))[:n], {"stride": 2, "groups": 2}
-    ours = getattr(nn, name)(4, 6, kernel(name), padding=padding, padding_mode=mode, **options,
-                             **DOUBLE)
+    ours = getattr(nn, name)(
+        4, 6, kernel(name), padding=padding, padding_mode=mode, **options, **DOUBLE
+    )
     theirs = getattr(torch.nn, name)(4, 6, kernel(name), **options, **DOUBLE)
     theirs.load_state_dict(ours.state_dict())
     flat = [zeros for pair in reversed(padding) for zeros in pair]
@@ -268,8 +301,13 @@ def test_asymmetric_padding(name, mode):
 def test_equal_pairs_are_torchs_padding(name):
     """((1, 1), ...) is padding=1, and then the layer is just torch's."""
     pairs = ((1, 1),) * dimensions(name)
-    ours, theirs = (package_layer(4, 6, 3, padding=padding) for package_layer, padding in (
-        (getattr(nn, name), pairs), (getattr(torch.nn, name), 1)))
+    ours, theirs = (
+        package_layer(4, 6, 3, padding=padding)
+        for package_layer, padding in (
+            (getattr(nn, name), pairs),
+            (getattr(torch.nn, name), 1),
+        )
+    )
     assert ours.padding == theirs.padding
     assert ours.extra_repr() == theirs.extra_repr()
 
@@ -283,9 +321,19 @@ def test_same_with_a_stride(name, stride, mode):
     n = dimensions(name)
     stride = stride[:n] if isinstance(stride, tuple) else (stride,) * n
     dilation = (1, 2, 1)[:n]
-    ours = getattr(nn, name)(4, 6, kernel(name), stride=stride, padding="same", dilation=dilation,
-                             padding_mode=mode, **DOUBLE)
-    theirs = getattr(torch.nn, name)(4, 6, kernel(name), stride=stride, dilation=dilation, **DOUBLE)
+    ours = getattr(nn, name)(
+        4,
+        6,
+        kernel(name),
+        stride=stride,
+        padding="same",
+        dilation=dilation,
+        padding_mode=mode,
+        **DOUBLE,
+    )
+    theirs = getattr(torch.nn, name)(
+        4, 6, kernel(name), stride=stride, dilation=dilation, **DOUBLE
+    )
     theirs.load_state_dict(ours.state_dict())
     x = image(name)
     flat = []
@@ -296,21 +344,27 @@ def test_same_with_a_stride(name, stride, mode):
         flat = [missing // 2, missing - missing // 2, *flat]
 
     y = assert_same(ours, Padded(theirs, flat, mode), x)
-    assert list(y.shape[2:]) == [math.ceil(m / s) for m, s in zip(x.shape[2:], stride, strict=True)]
+    assert list(y.shape[2:]) == [
+        math.ceil(m / s) for m, s in zip(x.shape[2:], stride, strict=True)
+    ]
     assert ours.padding == "same"
     assert ours.stride == stride
 
 
 # Transposed layers.
 
+
 @pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("whole", [False, True], ids=["spatial", "whole"])
 @pytest.mark.parametrize("unbatched", [False, True], ids=["batched", "unbatched"])
 @pytest.mark.parametrize("name", TRANSPOSE)
 def test_output_size(name, unbatched, whole):
-    """Every size that the stride can reach, as torch takes it: spatial, or with all in front."""
+    """Every size that the stride can reach, as torch takes it: spatial, or with all in
+    front."""
     n = dimensions(name)
-    options = cut({"stride": (3, 2, 2), "padding": (1, 0, 1), "dilation": (1, 2, 1)}, name)
+    options = cut(
+        {"stride": (3, 2, 2), "padding": (1, 0, 1), "dilation": (1, 2, 1)}, name
+    )
     ours, theirs = both(name, 4, 6, kernel(name), **options, **DOUBLE)
     x = image(name, batch=() if unbatched else (2,))
     least = theirs(x).shape[-n:]
@@ -322,17 +376,33 @@ def test_output_size(name, unbatched, whole):
         assert list(y.shape[-n:]) == size
     torch.testing.assert_close(ours(x, asked), theirs(x, asked))  # by position
     torch.testing.assert_close(ours(x, torch.Size(size)), theirs(x, torch.Size(size)))
-    for bad in ([least[0] - 1, *least[1:]], [least[0] + 3, *least[1:]], [9] * (n + 3), []):
+    for bad in (
+        [least[0] - 1, *least[1:]],
+        [least[0] + 3, *least[1:]],
+        [9] * (n + 3),
+        [],
+    ):
         for layer in (theirs, ours):
             with pytest.raises(ValueError):
                 layer(x, output_size=bad)
 
 
 @pytest.mark.usefixtures("engine")
-@pytest.mark.parametrize("options", [
-    {"stride": 2, "output_padding": 1}, {"dilation": 3, "output_padding": 2},
-    {"stride": (1, 3, 2), "dilation": (2, 1, 1), "output_padding": (1, 2, 0), "padding": (0, 1, 1),
-     "groups": 2}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"stride": 2, "output_padding": 1},
+        {"dilation": 3, "output_padding": 2},
+        {
+            "stride": (1, 3, 2),
+            "dilation": (2, 1, 1),
+            "output_padding": (1, 2, 0),
+            "padding": (0, 1, 1),
+            "groups": 2,
+        },
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("name", TRANSPOSE)
 def test_output_padding(name, options):
     ours, theirs = both(name, 4, 6, kernel(name), **cut(options, name), **DOUBLE)
@@ -345,7 +415,8 @@ def test_output_padding(name, options):
 @pytest.mark.parametrize("mode", ["zeros", *MODES])
 @pytest.mark.parametrize("name", CONV)
 def test_transposed_padding_modes(name, mode, padding):
-    """The adjoint of the padded convolution, which is torch's with F.pad: <K x, y> = <x, Kᵀ y>."""
+    """The adjoint of the padded convolution, which is torch's with F.pad: <K x, y> =
+    <x, Kᵀ y>."""
     n = dimensions(name)
     padding = padding[:n] if isinstance(padding, tuple) else padding
     pairs = padding if isinstance(padding, tuple) else ((padding, padding),) * n
@@ -357,8 +428,15 @@ def test_transposed_padding_modes(name, mode, padding):
     y = theirs(padded)
     added = [(m - k) % 2 for m, k in zip(padded.shape[2:], kernel(name), strict=True)]
     ours = getattr(nn, name.replace("Conv", "ConvTranspose"))(
-        6, 4, kernel(name), padding=padding, padding_mode=mode, output_padding=tuple(added),
-        **options, **DOUBLE)
+        6,
+        4,
+        kernel(name),
+        padding=padding,
+        padding_mode=mode,
+        output_padding=tuple(added),
+        **options,
+        **DOUBLE,
+    )
     ours.weight = theirs.weight
     assert ours.padding_mode == mode
     g = torch.randn_like(y)
@@ -377,7 +455,9 @@ def test_transposed_padding_modes(name, mode, padding):
 @pytest.mark.parametrize("mode", MODES)
 def test_transposed_padding_mode_with_bias_and_output_size(mode):
     """The bias comes once, after the border is folded back."""
-    layer = nn.ConvTranspose1d(2, 3, 3, stride=2, padding=1, padding_mode=mode, **DOUBLE)
+    layer = nn.ConvTranspose1d(
+        2, 3, 3, stride=2, padding=1, padding_mode=mode, **DOUBLE
+    )
     g = torch.randn(1, 2, 4, **DOUBLE)
     y = layer(g, output_size=[8])
     bias, layer.bias = layer.bias, None
@@ -387,12 +467,15 @@ def test_transposed_padding_mode_with_bias_and_output_size(mode):
 
 # State, copies, parametrisations.
 
+
 @pytest.mark.parametrize("bias", [True, False])
 @all_layers
 def test_state_dict_both_ways(name, bias):
     arguments = (6, kernel(name)) if name in LAZY else (4, 6, kernel(name))
-    ours, theirs = (getattr(package, name)(*arguments, groups=2, bias=bias, **DOUBLE)
-                    for package in (nn, torch.nn))
+    ours, theirs = (
+        getattr(package, name)(*arguments, groups=2, bias=bias, **DOUBLE)
+        for package in (nn, torch.nn)
+    )
     x = image(name)
     with torch.no_grad():
         ours(x), theirs(x)
@@ -405,32 +488,41 @@ def test_state_dict_both_ways(name, bias):
             other.load_state_dict(state, strict=True)
             torch.testing.assert_close(ours(x), theirs(x))
     fresh = getattr(nn, name)(*arguments, groups=2, bias=bias, **DOUBLE)
-    fresh.load_state_dict(theirs.state_dict(), strict=True)  # a lazy one learns its shapes here
+    fresh.load_state_dict(
+        theirs.state_dict(), strict=True
+    )  # a lazy one learns its shapes here
     torch.testing.assert_close(fresh(x), theirs(x))
 
 
 @eager_layers
 def test_state_dict_is_strict(name):
     ours, theirs = both(name, 4, 6, kernel(name))
-    for bad in ({"weight": theirs.weight}, theirs.state_dict() | {"extra": theirs.bias},
-                theirs.state_dict() | {"weight": theirs.weight[:1]}):
+    for bad in (
+        {"weight": theirs.weight},
+        theirs.state_dict() | {"extra": theirs.bias},
+        theirs.state_dict() | {"weight": theirs.weight[:1]},
+    ):
         for layer in (theirs, ours):
             with pytest.raises(RuntimeError, match=r"Error\(s\) in loading state_dict"):
                 layer.load_state_dict(bad)
 
 
 OPTIONS_OF_OURS = {
-    "Conv1d": {"padding": ((1, 0),)}, "Conv2d": {"padding": "same", "stride": 2},
+    "Conv1d": {"padding": ((1, 0),)},
+    "Conv2d": {"padding": "same", "stride": 2},
     "Conv3d": {"padding_mode": "circular", "padding": 1},
     "ConvTranspose1d": {"padding_mode": "reflect", "padding": 1},
-    "ConvTranspose2d": {"padding": ((1, 0), (0, 1))}, "ConvTranspose3d": {"output_padding": 0},
+    "ConvTranspose2d": {"padding": ((1, 0), (0, 1))},
+    "ConvTranspose3d": {"output_padding": 0},
 }
 
 
 @pytest.mark.parametrize("way", ["pickle", "deepcopy", "torch.save"])
 @eager_layers
 def test_copies(name, way):
-    layer = getattr(nn, name)(4, 6, kernel(name), **OPTIONS_OF_OURS[name], **DOUBLE).eval()
+    layer = getattr(nn, name)(
+        4, 6, kernel(name), **OPTIONS_OF_OURS[name], **DOUBLE
+    ).eval()
     if way == "pickle":
         other = pickle.loads(pickle.dumps(layer))
     elif way == "deepcopy":
@@ -483,14 +575,22 @@ def test_lazy_layers_take_our_options(name):
     layer = getattr(nn, name)(6, kernel(name), **options, **DOUBLE)
     x = image(name)
     y = layer(x)
-    eager = getattr(nn, name.removeprefix("Lazy"))(4, 6, kernel(name), **options, **DOUBLE)
+    eager = getattr(nn, name.removeprefix("Lazy"))(
+        4, 6, kernel(name), **options, **DOUBLE
+    )
     eager.load_state_dict(layer.state_dict())
     assert repr(layer) == repr(eager)
     assert torch.equal(y, eager(x))
 
 
-@pytest.mark.parametrize("wrap", [parametrizations.weight_norm, parametrizations.spectral_norm,
-                                  parametrizations.orthogonal])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        parametrizations.weight_norm,
+        parametrizations.spectral_norm,
+        parametrizations.orthogonal,
+    ],
+)
 @eager_layers
 def test_parametrised(name, wrap):
     layers = []
@@ -520,16 +620,21 @@ def test_tied_weights():
 
 
 @pytest.mark.usefixtures("engine")
-@pytest.mark.parametrize("name", ["Conv2d", "Conv3d", "ConvTranspose2d", "ConvTranspose3d"])
+@pytest.mark.parametrize(
+    "name", ["Conv2d", "Conv3d", "ConvTranspose2d", "ConvTranspose3d"]
+)
 def test_channels_last(name):
     """The numbers of a contiguous input."""
     memory = {2: torch.channels_last, 3: torch.channels_last_3d}[dimensions(name)]
-    ours, theirs = both(name, 4, 6, kernel(name), stride=2, padding=1, groups=2, **DOUBLE)
+    ours, theirs = both(
+        name, 4, 6, kernel(name), stride=2, padding=1, groups=2, **DOUBLE
+    )
     x = image(name)
     expected = output_and_gradients(theirs, x)
     for layer in (ours, copy.deepcopy(ours).to(memory_format=memory)):
-        got = output_and_gradients(layer, x.to(memory_format=memory),
-                                   expected[1].to(memory_format=memory))
+        got = output_and_gradients(
+            layer, x.to(memory_format=memory), expected[1].to(memory_format=memory)
+        )
         for one, other in zip(got, expected, strict=True):
             torch.testing.assert_close(one, other)
 
@@ -547,7 +652,9 @@ def test_fuse_conv_bn_eval(name, dtype):
         norm(ours(x))  # so that it has statistics
     ours, theirs, norm = ours.eval(), theirs.eval(), norm.eval()
     transposed = name in TRANSPOSE
-    fused, theirs_fused = (fuse_conv_bn_eval(each, norm, transposed) for each in (ours, theirs))
+    fused, theirs_fused = (
+        fuse_conv_bn_eval(each, norm, transposed) for each in (ours, theirs)
+    )
     assert type(fused) is type(ours)
     torch.testing.assert_close(fused(x), norm(ours(x)))
     torch.testing.assert_close(fused(x), theirs_fused(x))
@@ -560,8 +667,9 @@ def test_complex_and_half(name):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Complex modules are a new feature")
             ours, _ = both(name, 4, 6, kernel(name), dtype=dtype)
-            wide = {torch.complex64: torch.complex128}.get(dtype, torch.promote_types(
-                dtype, torch.float64))
+            wide = {torch.complex64: torch.complex128}.get(
+                dtype, torch.promote_types(dtype, torch.float64)
+            )
             theirs = getattr(torch.nn, name)(4, 6, kernel(name), dtype=wide)
         theirs.load_state_dict(ours.state_dict())
         x = image(name, dtype=dtype)
@@ -573,7 +681,8 @@ def test_complex_and_half(name):
 @pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("name", CONV)
 def test_subclasses_that_call_conv_forward(name):
-    """Weight standardisation and the like call `_conv_forward`: torch's would compute in torch."""
+    """Weight standardisation and the like call `_conv_forward`: torch's would compute
+    in torch."""
     n = dimensions(name)
     layer = getattr(nn, name)(4, 6, kernel(name), padding=((1, 2),) * n, **DOUBLE)
     x = image(name)
@@ -582,8 +691,11 @@ def test_subclasses_that_call_conv_forward(name):
     torch.testing.assert_close(layer._conv_forward(x, weight, layer.bias), expected)
 
 
-@pytest.mark.parametrize("make", [np.array, torch.tensor, range, list, torch.Size],
-                         ids=lambda make: make.__name__)
+@pytest.mark.parametrize(
+    "make",
+    [np.array, torch.tensor, range, list, torch.Size],
+    ids=lambda make: make.__name__,
+)
 @pytest.mark.parametrize("name", ["Conv1d", "Conv2d", "ConvTranspose3d"])
 def test_sizes_in_other_containers(name, make):
     """torch's constructors take any iterable, and keep a tuple of it."""
@@ -593,8 +705,17 @@ def test_sizes_in_other_containers(name, make):
         return range(values[0], values[0] + n) if make is range else make(values[:n])
 
     ours, theirs = (
-        getattr(package, name)(4, 6, made(2, 3, 2), stride=made(1, 2, 1), padding=made(1, 0, 1),
-                               dilation=made(1, 2, 3), **DOUBLE) for package in (nn, torch.nn))
+        getattr(package, name)(
+            4,
+            6,
+            made(2, 3, 2),
+            stride=made(1, 2, 1),
+            padding=made(1, 0, 1),
+            dilation=made(1, 2, 3),
+            **DOUBLE,
+        )
+        for package in (nn, torch.nn)
+    )
     ours.load_state_dict(theirs.state_dict())
     assert ours.kernel_size == theirs.kernel_size
     x = torch.randn(2, 4, *(9, 12, 14)[:n], **DOUBLE)
@@ -604,8 +725,10 @@ def test_sizes_in_other_containers(name, make):
 @all_layers
 def test_device_meta(name):
     arguments = (6, kernel(name)) if name in LAZY else (4, 6, kernel(name))
-    ours, theirs = (getattr(package, name)(*arguments, device="meta", stride=2)
-                    for package in (nn, torch.nn))
+    ours, theirs = (
+        getattr(package, name)(*arguments, device="meta", stride=2)
+        for package in (nn, torch.nn)
+    )
     x = torch.empty(2, 4, *(5, 4, 6)[: dimensions(name)], device="meta")
     assert ours(x).shape == theirs(x).shape
     assert ours(x).device.type == "meta"
@@ -615,40 +738,110 @@ def test_device_meta(name):
 
 #: What a layer (4, 6, 3) is changed by; each must be refused by ours.
 BAD = [
-    *({"in_channels": value} for value in (0, -4, 4.0, 2.5, "4", None, True, (4,), [4], 4j)),
+    *(
+        {"in_channels": value}
+        for value in (0, -4, 4.0, 2.5, "4", None, True, (4,), [4], 4j)
+    ),
     *({"out_channels": value} for value in (0, -6, 6.0, 2.5, "6", None, True, (6,))),
-    *({"kernel_size": value} for value in (0, -3, 3.0, 2.5, "3", None, True, (), (3, 0, 3),
-                                           (3, -1, 3), (3, 3.0, 3), (3,) * 4)),
-    *({"stride": value} for value in (0, -1, 1.5, 2.0, "2", None, False, (), (1, 0, 1), (1, -1, 1),
-                                      (1, 1.5, 1), (1,) * 4)),
-    *({"padding": value} for value in (-1, 0.5, 1.0, None, True, "reflect", "SAME", "", (),
-                                       (0, -1, 0), (1,) * 4, ((1, 2),) * 4, ((1, 2, 3),) * 3,
-                                       ((1, -1),) * 3, ((1, 0.5),) * 3, ((1,),) * 3)),
-    *({"dilation": value} for value in (0, -1, 1.5, "2", None, True, (), (1, 0, 1), (1,) * 4)),
+    *(
+        {"kernel_size": value}
+        for value in (
+            0,
+            -3,
+            3.0,
+            2.5,
+            "3",
+            None,
+            True,
+            (),
+            (3, 0, 3),
+            (3, -1, 3),
+            (3, 3.0, 3),
+            (3,) * 4,
+        )
+    ),
+    *(
+        {"stride": value}
+        for value in (
+            0,
+            -1,
+            1.5,
+            2.0,
+            "2",
+            None,
+            False,
+            (),
+            (1, 0, 1),
+            (1, -1, 1),
+            (1, 1.5, 1),
+            (1,) * 4,
+        )
+    ),
+    *(
+        {"padding": value}
+        for value in (
+            -1,
+            0.5,
+            1.0,
+            None,
+            True,
+            "reflect",
+            "SAME",
+            "",
+            (),
+            (0, -1, 0),
+            (1,) * 4,
+            ((1, 2),) * 4,
+            ((1, 2, 3),) * 3,
+            ((1, -1),) * 3,
+            ((1, 0.5),) * 3,
+            ((1,),) * 3,
+        )
+    ),
+    *(
+        {"dilation": value}
+        for value in (0, -1, 1.5, "2", None, True, (), (1, 0, 1), (1,) * 4)
+    ),
     *({"groups": value} for value in (0, -1, 3, 4, 8, 1.5, 2.0, "2", None, True, (2,))),
-    *({"padding_mode": value} for value in ("zero", "symmetric", "", None, 0, ["zeros"])),
-    {"in_channels": 5, "groups": 2}, {"out_channels": 5, "groups": 2},
-    {"dtype": torch.int64}, {"dtype": torch.bool}, {"dtype": "float64"}, {"dtype": 3},
-    {"device": "nowhere"}, {"unknown": 1},
+    *(
+        {"padding_mode": value}
+        for value in ("zero", "symmetric", "", None, 0, ["zeros"])
+    ),
+    {"in_channels": 5, "groups": 2},
+    {"out_channels": 5, "groups": 2},
+    {"dtype": torch.int64},
+    {"dtype": torch.bool},
+    {"dtype": "float64"},
+    {"dtype": 3},
+    {"device": "nowhere"},
+    {"unknown": 1},
 ]
 # Which of the two torch raises depends on what stumbles first.
 EITHER = ({"groups": 1.5}, {"padding_mode": ["zeros"]})
 BAD_TRANSPOSED = [
-    *({"output_padding": value, "stride": 2} for value in (-1, 2, 0.5, "1", None, True,
-                                                           (0, 2, 0), (1,) * 4)),
-    {"output_padding": 1}, {"output_padding": 3, "dilation": 3}, {"padding": "same"},
+    *(
+        {"output_padding": value, "stride": 2}
+        for value in (-1, 2, 0.5, "1", None, True, (0, 2, 0), (1,) * 4)
+    ),
+    {"output_padding": 1},
+    {"output_padding": 3, "dilation": 3},
+    {"padding": "same"},
     {"padding": "valid"},
 ]
 
 
 def bad_arguments(name):
-    """Tuples are cut to as many entries as there are dimensions, but the too long ones."""
+    """Tuples are cut to as many entries as there are dimensions, but the too long
+    ones."""
     n = dimensions(name)
     for each in [*BAD, *(BAD_TRANSPOSED if "Transpose" in name else [])]:
         # the bad one of three entries is the second
-        yield {key: (value[1:] if n == 1 else value)[:n]
-               if isinstance(value, tuple) and len(value) == 3 else value
-               for key, value in each.items()}
+        yield {
+            key: (value[1:] if n == 1 else value)[:n]
+            if isinstance(value, tuple) and len(value) == 3
+            else value
+            for key, value in each.items()
+        }
 
 
 def outcome(call):
@@ -664,7 +857,8 @@ def outcome(call):
 
 @all_layers
 def test_bad_constructors(name):
-    """torch's class where torch raises; ValueError or TypeError where it takes nonsense."""
+    """torch's class where torch raises; ValueError or TypeError where it takes
+    nonsense."""
     wrong, tried = [], 0
     for each in bad_arguments(name):
         if name in LAZY and ("in_channels" in each or each == {"groups": 3}):
@@ -687,7 +881,9 @@ def test_messages_of_bad_constructors(name):
     """Each says what must be, what is, and what to do."""
     poor, messages = [], 0
     for each in bad_arguments(name):
-        if {"dtype", "device", "unknown"} & set(each) or (name in LAZY and "in_channels" in each):
+        if {"dtype", "device", "unknown"} & set(each) or (
+            name in LAZY and "in_channels" in each
+        ):
             continue  # torch's own messages
         arguments = {"in_channels": 4, "out_channels": 6, "kernel_size": 3} | each
         if name in LAZY:
@@ -705,7 +901,12 @@ def test_messages_of_bad_constructors(name):
 @eager_layers
 def test_changed_attributes_are_checked_when_called(name):
     """As torch does, the layer believes what its attributes say when it is called."""
-    for attribute, value in (("stride", 0), ("groups", 3), ("dilation", -1), ("stride", 1.5)):
+    for attribute, value in (
+        ("stride", 0),
+        ("groups", 3),
+        ("dilation", -1),
+        ("stride", 1.5),
+    ):
         raised = []
         for layer in both(name, 4, 6, kernel(name), **DOUBLE):
             n = dimensions(name)
@@ -717,11 +918,23 @@ def test_changed_attributes_are_checked_when_called(name):
 
 @eager_layers
 def test_bad_calls(name):
-    """Wrong channels, dtypes, dimensions and things that are no tensors: torch's class."""
+    """Wrong channels, dtypes, dimensions and things that are no tensors: torch's
+    class."""
     ours, theirs = both(name, 4, 6, kernel(name), **DOUBLE)
     x = image(name)
-    for bad in (image(name, channels=3), x.float(), x.long(), x.to(torch.complex128), x[0, 0],
-                x[None], x.tolist(), x.numpy(), None, 3, x[..., :0]):
+    for bad in (
+        image(name, channels=3),
+        x.float(),
+        x.long(),
+        x.to(torch.complex128),
+        x[0, 0],
+        x[None],
+        x.tolist(),
+        x.numpy(),
+        None,
+        3,
+        x[..., :0],
+    ):
         expected = outcome(lambda: theirs(bad))  # noqa: B023
         got = outcome(lambda: ours(bad))  # noqa: B023
         assert expected is not None

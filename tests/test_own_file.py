@@ -1,4 +1,5 @@
-"""Chapter 8 shows `single_channel.py` whole, and each part that it explains stands in it."""
+"""Chapter 8 shows `single_channel.py` whole, and each part that it explains stands in
+it."""
 
 import re
 

@@ -1,4 +1,5 @@
-"""What the wheel holds, what it asks for, and that the README and the workflow name the same."""
+"""What the wheel holds, what it asks for, and that the README and the workflow name the
+same."""
 
 import importlib.metadata
 import itertools
@@ -22,7 +23,16 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT]
+    command = [
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--outdir",
+        folder,
+        ROOT,
+    ]
     subprocess.run(command, check=True, capture_output=True)
     [path] = folder.glob("*.whl")
     return path
@@ -31,7 +41,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def metadata(wheel: Path) -> Message:
     with zipfile.ZipFile(wheel) as archive:
-        [name] = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        [name] = [
+            name for name in archive.namelist() if name.endswith(".dist-info/METADATA")
+        ]
         return message_from_string(archive.read(name).decode())
 
 
@@ -52,13 +64,20 @@ def test_metadata(metadata: Message) -> None:
     assert metadata["License-Expression"] == "MIT"
     assert metadata["License-File"] == "LICENSE"
     assert metadata["Requires-Python"] == ">=3.11"
-    needed = [line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line]
-    assert sorted(re.split("[<>=]", line)[0] for line in needed) == ["numpy", "scipy",
-                                                                      "threadpoolctl", "torch"]
+    needed = [
+        line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line
+    ]
+    assert sorted(re.split("[<>=]", line)[0] for line in needed) == [
+        "numpy",
+        "scipy",
+        "threadpoolctl",
+        "torch",
+    ]
 
 
 def test_wheel_needs_nothing_of_the_extras(wheel: Path, tmp_path: Path) -> None:
-    """The layer works from the unpacked wheel, and imports no library of the site or the tests."""
+    """The layer works from the unpacked wheel, and imports no library of the site or
+    the tests."""
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path)
     script = f"""
@@ -72,10 +91,14 @@ print(scipyconv.__file__)
 print(*(set(sys.modules) - before))
 """
     command = [sys.executable, "-c", script]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, cwd=tmp_path
+    )
     at, imported = done.stdout.splitlines()
     assert at == str(tmp_path / "scipyconv" / "__init__.py")
-    assert not {name.partition(".")[0] for name in imported.split()} & modules_of_extras()
+    assert (
+        not {name.partition(".")[0] for name in imported.split()} & modules_of_extras()
+    )
 
 
 def modules_of_extras() -> set[str]:
@@ -92,8 +115,13 @@ def modules_of_extras() -> set[str]:
 
 
 def test_readme_names_the_pinned_torch() -> None:
-    """The commands name it first, or pip would fetch the newest release to look at it."""
-    [pin] = [line for line in PROJECT["optional-dependencies"]["docs"] if line.startswith("torch")]
+    """The commands name it first, or pip would fetch the newest release to look at
+    it."""
+    [pin] = [
+        line
+        for line in PROJECT["optional-dependencies"]["docs"]
+        if line.startswith("torch")
+    ]
     readme = (ROOT / "README.md").read_text()
     workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
     assert set(re.findall(r"torch==[\d.]+", readme)) == {pin}

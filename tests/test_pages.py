@@ -1,4 +1,5 @@
-"""The built pages: all code ran, no other host is asked, no LaTeX shows, one example throughout."""
+"""The built pages: all code ran, no other host is asked, no LaTeX shows, one example
+throughout."""
 
 import ast
 import re
@@ -17,8 +18,16 @@ NAMES = ["x", "w", "y", "target", "g", "grad_w", "grad_x"]
 
 
 # The kinds of <link> that make a browser fetch something or open a connection.
-LINKS = {"stylesheet", "icon", "preload", "prefetch", "modulepreload", "preconnect",
-         "dns-prefetch", "manifest"}
+LINKS = {
+    "stylesheet",
+    "icon",
+    "preload",
+    "prefetch",
+    "modulepreload",
+    "preconnect",
+    "dns-prefetch",
+    "manifest",
+}
 
 
 class Requests(HTMLParser):
@@ -33,11 +42,17 @@ class Requests(HTMLParser):
     def handle_starttag(self, tag, attrs):
         self.tag = tag
         given = {name: value or "" for name, value in attrs}
-        self.found += [given[name] for name in ("src", "data", "poster") if name in given]
-        self.found += [part.split()[0] for part in given.get("srcset", "").split(",") if part]
+        self.found += [
+            given[name] for name in ("src", "data", "poster") if name in given
+        ]
+        self.found += [
+            part.split()[0] for part in given.get("srcset", "").split(",") if part
+        ]
         self.found += in_css(given.get("style", ""))
         if tag in {"use", "image"} or LINKS & set(given.get("rel", "").split()):
-            self.found += [given[name] for name in ("href", "xlink:href") if name in given]
+            self.found += [
+                given[name] for name in ("href", "xlink:href") if name in given
+            ]
 
     def handle_data(self, data):
         if self.tag == "style":
@@ -70,8 +85,13 @@ def arrays(code: str) -> Iterator[tuple[str, np.ndarray]]:
         if not (isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)):
             continue
         name, value = node.targets[0].id, node.value
-        if isinstance(value, ast.Call) and value.args and (
-            ast.unparse(value.func).rpartition(".")[2] in {"array", "asarray", "tensor"}
+        if (
+            isinstance(value, ast.Call)
+            and value.args
+            and (
+                ast.unparse(value.func).rpartition(".")[2]
+                in {"array", "asarray", "tensor"}
+            )
         ):
             value = value.args[0]
         if name in NAMES and isinstance(value, ast.List):
@@ -83,9 +103,12 @@ def arrays(code: str) -> Iterator[tuple[str, np.ndarray]]:
 
 def strays(code: str) -> list[str]:
     """The names whose array has the example's shape and other numbers."""
-    return [name for name, array in arrays(code)
-            if array.shape == np.shape(getattr(example, name))
-            and not np.array_equal(array, np.asarray(getattr(example, name)))]
+    return [
+        name
+        for name, array in arrays(code)
+        if array.shape == np.shape(getattr(example, name))
+        and not np.array_equal(array, np.asarray(getattr(example, name)))
+    ]
 
 
 def test_all_of_the_site_ran(site, record_property):
@@ -99,32 +122,43 @@ def test_all_of_the_site_ran(site, record_property):
 def test_the_site_asks_no_other_host(site):
     pages_of_site = list(site.rglob("*.html"))
     assert pages_of_site
-    fetched = {path.relative_to(site).as_posix(): Requests(path.read_text("utf-8")).found
-               for path in pages_of_site}
-    fetched |= {path.relative_to(site).as_posix(): in_css(path.read_text("utf-8"))
-                for path in site.rglob("*.css")}
+    fetched = {
+        path.relative_to(site).as_posix(): Requests(path.read_text("utf-8")).found
+        for path in pages_of_site
+    }
+    fetched |= {
+        path.relative_to(site).as_posix(): in_css(path.read_text("utf-8"))
+        for path in site.rglob("*.css")
+    }
     assert all(fetched[path.relative_to(site).as_posix()] for path in pages_of_site)
-    hosts = {path: elsewhere(found) for path, found in fetched.items() if elsewhere(found)}
+    hosts = {
+        path: elsewhere(found) for path, found in fetched.items() if elsewhere(found)
+    }
     assert not hosts
 
 
-@pytest.mark.parametrize("html", [
-    '<script src="https://cdn.example/a.js"></script>',
-    '<script>fetch("https://example.org/count")</script>',
-    '<link rel="stylesheet" href="//cdn.example/a.css">',
-    '<link rel="preconnect" href="https://fonts.example">',
-    '<img srcset="a.png 1x, https://example.org/b.png 2x">',
-    '<p style="background: url(https://example.org/a.png)">',
-    "<style>@import 'https://example.org/a.css';</style>",
-    '<svg><image href="https://example.org/a.png"/></svg>',
-])
+@pytest.mark.parametrize(
+    "html",
+    [
+        '<script src="https://cdn.example/a.js"></script>',
+        '<script>fetch("https://example.org/count")</script>',
+        '<link rel="stylesheet" href="//cdn.example/a.css">',
+        '<link rel="preconnect" href="https://fonts.example">',
+        '<img srcset="a.png 1x, https://example.org/b.png 2x">',
+        '<p style="background: url(https://example.org/a.png)">',
+        "<style>@import 'https://example.org/a.css';</style>",
+        '<svg><image href="https://example.org/a.png"/></svg>',
+    ],
+)
 def test_a_request_elsewhere_is_seen(html):
     assert elsewhere(Requests(html).found)
 
 
 def test_a_link_is_not_a_request():
-    assert not Requests('<a href="https://example.org">x</a>'
-                        '<link rel="canonical" href="https://example.org">').found
+    assert not Requests(
+        '<a href="https://example.org">x</a>'
+        '<link rel="canonical" href="https://example.org">'
+    ).found
 
 
 def test_every_page_has_a_title_and_one_heading(site):
@@ -135,8 +169,10 @@ def test_every_page_has_a_title_and_one_heading(site):
 
 
 def test_no_latex_leaks(site):
-    leaks = {path.relative_to(site).as_posix(): latex(path.read_text("utf-8"))
-             for path in site.rglob("*.html")}
+    leaks = {
+        path.relative_to(site).as_posix(): latex(path.read_text("utf-8"))
+        for path in site.rglob("*.html")
+    }
     assert not {page: found for page, found in leaks.items() if found}
 
 
@@ -147,8 +183,11 @@ def test_latex_is_seen():
     assert not latex(r"<pre>\n $x</pre><code>\t</code><annotation>\sum</annotation>")
 
 
-@pytest.mark.parametrize("path", [pages.README, *sorted(pages.DOCS.rglob("*.md"))],
-                         ids=lambda path: path.relative_to(pages.ROOT).as_posix())
+@pytest.mark.parametrize(
+    "path",
+    [pages.README, *sorted(pages.DOCS.rglob("*.md"))],
+    ids=lambda path: path.relative_to(pages.ROOT).as_posix(),
+)
 def test_arrays_are_the_examples(path):
     for fence in pages.read(path.read_text("utf-8"))[0]:
         exercise = fence.name.startswith(("exercise: ", "solution: "))

@@ -1,7 +1,8 @@
-"""The private names of PyTorch that `scipyconv/internals.py` needs, and what each is for.
+"""The private names of PyTorch that `scipyconv/internals.py` needs, and what each is
+for.
 
-When a new PyTorch changes one, a test here says which; when one is no longer needed, too.
-"""
+When a new PyTorch changes one, a test here says which; when one is no longer needed,
+too."""
 
 import ast
 import inspect
@@ -21,30 +22,47 @@ import scipyconv.functional
 from scipyconv import internals, operator, short_way
 
 NAMES = {
-    "_AutoDispatchBelowAutograd", "_C", "_current_level",
-    "_dispatch_tls_is_dispatch_key_included", "_functorch", "_is_tracing",
-    "_len_torch_dispatch_stack", "_parse_dispatch_key", "_profiler_enabled",
+    "_AutoDispatchBelowAutograd",
+    "_C",
+    "_current_level",
+    "_dispatch_tls_is_dispatch_key_included",
+    "_functorch",
+    "_is_tracing",
+    "_len_torch_dispatch_stack",
+    "_parse_dispatch_key",
+    "_profiler_enabled",
     "_set_fwd_grad_enabled",
 }
 
 
 def private_names_of_torch(path):
-    """Every name that begins with one underscore, looked up in torch or imported from it."""
+    """Every name that begins with one underscore, looked up in torch or imported from
+    it."""
     tree = ast.parse(Path(path).read_text("utf-8"))
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("torch"):
             found |= {*node.module.split("."), *(alias.name for alias in node.names)}
         elif isinstance(node, ast.Import):
-            found |= {part for alias in node.names if alias.name.startswith("torch")
-                      for part in alias.name.split(".")}
+            found |= {
+                part
+                for alias in node.names
+                if alias.name.startswith("torch")
+                for part in alias.name.split(".")
+            }
         elif isinstance(node, ast.Attribute):
             owner = node.value
             while isinstance(owner, ast.Attribute):
                 owner = owner.value
-            if isinstance(owner, ast.Name) and owner.id in ("torch", "forward_ad", "Tensor"):
+            if isinstance(owner, ast.Name) and owner.id in (
+                "torch",
+                "forward_ad",
+                "Tensor",
+            ):
                 found.add(node.attr)
-    return {name for name in found if name.startswith("_") and not name.startswith("__")}
+    return {
+        name for name in found if name.startswith("_") and not name.startswith("__")
+    }
 
 
 def test_these_are_all():
@@ -52,11 +70,13 @@ def test_these_are_all():
 
 
 def test_no_other_module_uses_one():
-    """But the textbook layer, which a page shows whole, has the switch of forward mode."""
+    """But the textbook layer, which a page shows whole, has the switch of forward
+    mode."""
     package = Path(internals.__file__).parent
     modules = {path for path in package.rglob("*.py") if path.name != "internals.py"}
     found = {path.name: private_names_of_torch(path) for path in modules}
     assert found.pop("single_channel.py") == {"_set_fwd_grad_enabled"}
+    assert found.pop("convert.py") == {"_ConvNd"}
     assert not any(found.values()), found
 
 
@@ -82,7 +102,8 @@ def test_the_part_of_apply_that_records_one_level():
 
 
 def test_a_function_of_one_level_must_be_let_through():
-    """enable_single_level_autograd_function: inside torch.func, apply raises without it."""
+    """enable_single_level_autograd_function: inside torch.func, apply raises without
+    it."""
     function = internals.single_level_apply(Double)
 
     def let_through(x):
@@ -104,8 +125,11 @@ def test_a_profiler_is_noticed():
 
 
 def test_the_switch_of_forward_mode():
-    """_set_fwd_grad_enabled: a context manager, and jvp runs with forward mode switched off."""
-    assert list(inspect.signature(forward_ad._set_fwd_grad_enabled).parameters) == ["mode"]
+    """_set_fwd_grad_enabled: a context manager, and jvp runs with forward mode switched
+    off."""
+    assert list(inspect.signature(forward_ad._set_fwd_grad_enabled).parameters) == [
+        "mode"
+    ]
     seen = []
 
     class Probe(Function):
@@ -129,7 +153,8 @@ def test_the_switch_of_forward_mode():
 
 
 def test_below_autograd():
-    """_AutoDispatchBelowAutograd: the operator called in its own Autograd kernel is the next one.
+    """_AutoDispatchBelowAutograd: the operator called in its own Autograd kernel is the
+    next one.
 
     Without it the kernel would call itself for ever.
     """
@@ -140,7 +165,8 @@ def test_below_autograd():
 
 
 def test_the_level_of_forward_mode():
-    """_current_level: below zero outside of forward mode, and not inside, by whichever door."""
+    """_current_level: below zero outside of forward mode, and not inside, by whichever
+    door."""
     assert forward_ad._current_level == -1
     with forward_ad.dual_level():
         assert forward_ad._current_level >= 0
@@ -157,7 +183,8 @@ def test_the_level_of_forward_mode():
 
 
 def test_the_switch_of_the_recorder():
-    """_is_tracing: whether torch.jit.trace records, which sees the dispatcher's operators alone.
+    """_is_tracing: whether torch.jit.trace records, which sees the dispatcher's
+    operators alone.
 
     torch.jit.is_tracing answers the same, and takes ten times as long.
     """
@@ -175,10 +202,11 @@ def test_the_switch_of_the_recorder():
 
 
 def test_the_stack_of_dispatch_modes():
-    """_len_torch_dispatch_stack: how many modes want to see each operator, make_fx's among them.
+    """_len_torch_dispatch_stack: how many modes want to see each operator, make_fx's
+    among them.
 
-    What does not go through the dispatcher they would miss; a fake tensor has no numbers for it.
-    """
+    What does not go through the dispatcher they would miss; a fake tensor has no
+    numbers for it."""
     assert torch._C._len_torch_dispatch_stack() == 0
     with TorchDispatchMode(), FakeTensorMode():
         assert torch._C._len_torch_dispatch_stack() == 2
@@ -208,7 +236,9 @@ def conv(x, w):
 @pytest.fixture
 def operands():
     torch.manual_seed(0)
-    return tuple(torch.randn(shape, dtype=torch.float64) for shape in [(1, 1, 5), (1, 1, 2)])
+    return tuple(
+        torch.randn(shape, dtype=torch.float64) for shape in [(1, 1, 5), (1, 1, 2)]
+    )
 
 
 def forward_twice(x, w):
@@ -224,6 +254,7 @@ def test_forward_over_forward_needs_the_switch(monkeypatch, operands):
 
 def mixed_orders(x, w):
     """Forward mode and reverse mode one in the other, in every sequence of three."""
+
     def reverse(f):
         return lambda t: grad(lambda t: (f(t) ** 2).sum())(t)
 
@@ -242,7 +273,8 @@ def mixed_orders(x, w):
 
 @pytest.mark.parametrize("enabler", ["forward mode", "reverse mode"])
 def test_mixed_orders_need_both_enablers(enabler, monkeypatch, operands):
-    """Below the Autograd kernel both modes are off: left so, the levels further out see nothing.
+    """Below the Autograd kernel both modes are off: left so, the levels further out see
+    nothing.
 
     When this fails, PyTorch leaves them on: remove the enabler in forward.
     """
@@ -250,9 +282,13 @@ def test_mixed_orders_need_both_enablers(enabler, monkeypatch, operands):
     assert all(result.any() for result in expected.values())
 
     def forward(*args):
-        with torch.enable_grad() if enabler == "forward mode" else AsItIs(), \
-                forward_ad._set_fwd_grad_enabled(True) if enabler == "reverse mode" else AsItIs(), \
-                torch._C._AutoDispatchBelowAutograd():
+        with (
+            torch.enable_grad() if enabler == "forward mode" else AsItIs(),
+            forward_ad._set_fwd_grad_enabled(True)
+            if enabler == "reverse mode"
+            else AsItIs(),
+            torch._C._AutoDispatchBelowAutograd(),
+        ):
             return operator._contract(*args)
 
     monkeypatch.setattr(operator.Contraction, "forward", staticmethod(forward))
@@ -261,7 +297,8 @@ def test_mixed_orders_need_both_enablers(enabler, monkeypatch, operands):
 
 
 def test_the_older_vmap_is_noticed():
-    """_dispatch_tls_is_dispatch_key_included: is_grads_batched maps without torch.func's stack.
+    """_dispatch_tls_is_dispatch_key_included: is_grads_batched maps without
+    torch.func's stack.
 
     _parse_dispatch_key: the mode's key by its name, which is the only way to have it.
     """
@@ -270,8 +307,10 @@ def test_the_older_vmap_is_noticed():
     y, seen = conv2d(x, w), []
     y.register_hook(lambda g: seen.append(short_way.is_plain(g)))
     g = torch.randn(3, *y.shape)
-    found, = torch.autograd.grad(y, x, g, is_grads_batched=True, retain_graph=True)
+    (found,) = torch.autograd.grad(y, x, g, is_grads_batched=True, retain_graph=True)
     assert seen == [False]
     for one, cotangent in zip(found, g, strict=True):
-        torch.testing.assert_close(one, torch.autograd.grad(y, x, cotangent, retain_graph=True)[0])
+        torch.testing.assert_close(
+            one, torch.autograd.grad(y, x, cotangent, retain_graph=True)[0]
+        )
     assert short_way.is_plain(x)

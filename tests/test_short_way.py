@@ -1,4 +1,5 @@
-"""The short way past the dispatcher: only where nothing is lost, and then with the same numbers."""
+"""The short way past the dispatcher: only where nothing is lost, and then with the same
+numbers."""
 
 import numpy as np
 import pytest
@@ -51,8 +52,9 @@ NOT_PLAIN = {
     "make_fx": lambda: inside(lambda f: make_fx(f)(X)),
     "dual level": dual,
     "fake": fake,
-    "compile": lambda: torch.compile(lambda x: x + short_way.is_plain(x), backend="eager",
-                                     fullgraph=True)(torch.zeros(())).item(),
+    "compile": lambda: torch.compile(
+        lambda x: x + short_way.is_plain(x), backend="eager", fullgraph=True
+    )(torch.zeros(())).item(),
     "meta": lambda: short_way.is_plain(X.to("meta")),
     "sparse": lambda: short_way.is_plain(X.to_sparse()),
     "subclass": lambda: short_way.is_plain(X.as_subclass(Subclass)),
@@ -66,7 +68,14 @@ def test_not_plain(what):
 
 
 def test_plain():
-    for t in (X, torch.nn.Parameter(X), X.clone().requires_grad_(), None, X[::2], X.double()):
+    for t in (
+        X,
+        torch.nn.Parameter(X),
+        X.clone().requires_grad_(),
+        None,
+        X[::2],
+        X.double(),
+    ):
         assert short_way.is_plain(t)
     with torch.no_grad():
         assert short_way.is_plain(X)
@@ -80,7 +89,9 @@ def results(case, tensors, g):
     return y, torch.autograd.grad(y, leaves, g)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex128], ids=str)
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.float64, torch.complex128], ids=str
+)
 @pytest.mark.parametrize("case", **names(RICH))
 def test_the_operators_numbers(case, dtype, monkeypatch):
     tensors = case.tensors(dtype)
@@ -113,12 +124,15 @@ def convolved(x, w):
 
 
 def leaves():
-    return (torch.randn(2, 2, 9, 8, requires_grad=True),
-            torch.randn(4, 2, 3, 2, requires_grad=True))
+    return (
+        torch.randn(2, 2, 9, 8, requires_grad=True),
+        torch.randn(4, 2, 3, 2, requires_grad=True),
+    )
 
 
 def test_saved_tensors_go_through_hooks():
-    """The operands alone, whatever the engine: then a hook sees what it sees in torch."""
+    """The operands alone, whatever the engine: then a hook sees what it sees in
+    torch."""
     x, w = leaves()
     packed = []
 
@@ -130,7 +144,9 @@ def test_saved_tensors_go_through_hooks():
         y = convolved(x, w)
     assert packed == [x.shape, w.shape]
     g = torch.randn_like(y)
-    wanted = torch.autograd.grad(torch.nn.functional.conv2d(x, w, padding=1, stride=2), (x, w), g)
+    wanted = torch.autograd.grad(
+        torch.nn.functional.conv2d(x, w, padding=1, stride=2), (x, w), g
+    )
     for one, other in zip(torch.autograd.grad(y, (x, w), g), wanted, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
@@ -160,7 +176,11 @@ def test_a_change_of_what_was_saved_is_noticed(changed):
 def test_a_call_that_was_checked_lets_no_other_pass(name):
     """1, 1.0 and True are equal, and only the first is taken."""
     x, w = torch.randn(1, 1, 5, 5), torch.randn(1, 1, 2, 2)
-    wrong = [1.0, True] if name == "groups" else [(1.0, 1.0), 1.0, True, (True, 1), "1", "(1, 1)"]
+    wrong = (
+        [1.0, True]
+        if name == "groups"
+        else [(1.0, 1.0), 1.0, True, (True, 1), "1", "(1, 1)"]
+    )
     for right in [1] if name == "groups" else [1, (1, 1)]:
         conv2d(x, w, **{name: right})
         conv2d(x, w, **{name: right})
@@ -172,8 +192,15 @@ def test_a_call_that_was_checked_lets_no_other_pass(name):
 def test_a_call_that_was_checked_looks_at_all_of_the_tensors():
     x, w, b = torch.randn(2, 4, 5, 5), torch.randn(6, 2, 2, 2), torch.randn(6)
     functional.conv2d(x, w, b, groups=2)
-    for wrong in [(x[:, :3], w, b), (x, w[:5], b), (x, w, b[:5]), (x, w.double(), b),
-                  (x, w, b.double()), (x[0, 0, 0], w, b), (x, w[..., None], b)]:
+    for wrong in [
+        (x[:, :3], w, b),
+        (x, w[:5], b),
+        (x, w, b[:5]),
+        (x, w.double(), b),
+        (x, w, b.double()),
+        (x[0, 0, 0], w, b),
+        (x, w[..., None], b),
+    ]:
         with pytest.raises(RuntimeError, match=" must "):
             functional.conv2d(*wrong, groups=2)
     for wrong in [(x.numpy(), w, b), (None, w, b), (x, None, b), (x, w, 3)]:
@@ -193,7 +220,10 @@ def test_calls_that_were_checked_are_not_kept_for_ever(monkeypatch):
 def test_numpys_error_state_is_left_alone():
     """Also where a backward of the short way calls the operator."""
     before = np.geterr()
-    x, w = torch.randn(1, 2, 6, 7, requires_grad=True), torch.randn(3, 2, 3, 2, requires_grad=True)
+    x, w = (
+        torch.randn(1, 2, 6, 7, requires_grad=True),
+        torch.randn(3, 2, 3, 2, requires_grad=True),
+    )
     y = conv2d(x, w)
     for first in torch.autograd.grad(y, (x, w), torch.randn_like(y), create_graph=True):
         first.pow(2).sum().backward(retain_graph=True)
@@ -206,4 +236,6 @@ def test_the_biass_gradient_of_a_channels_last_cotangent():
     bias = torch.zeros(4, requires_grad=True)
     g = torch.full((8, 4, 224, 224), 0.1).to(memory_format=torch.channels_last)
     [found] = torch.autograd.grad(conv2d(x, w, bias), bias, g)
-    torch.testing.assert_close(found, torch.full((4,), 0.1 * 8 * 224 * 224), rtol=1e-6, atol=0)
+    torch.testing.assert_close(
+        found, torch.full((4,), 0.1 * 8 * 224 * 224), rtol=1e-6, atol=0
+    )

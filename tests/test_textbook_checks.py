@@ -15,10 +15,12 @@ x = torch.zeros(4, 5)
 w = torch.zeros(2, 3)
 b = torch.zeros(1)
 DTYPES = (
-    "float16, bfloat16, float32, float64, complex32, complex64, complex128, uint8, int8, int16, int32, int64"
+    "float16, bfloat16, float32, float64, complex32, complex64, complex128, "
+    "uint8, int8, int16, int32, int64"
 )
 
-# arguments, error, message, and the same mistake in torch's layer (None where torch has no say).
+# arguments, error, message, and the same mistake in torch's layer (None where torch has
+# no say).
 BAD_TENSORS = {
     "input is a list": (
         ([[1.0]], w, b),
@@ -29,33 +31,36 @@ BAD_TENSORS = {
     "input has negative strides": (
         (np.zeros((4, 5))[::-1], w, b),
         TypeError,
-        "input must be a torch.Tensor: its type is ndarray; pass torch.from_numpy(input.copy())",
+        "input must be a torch.Tensor: its type is ndarray; pass "
+        "torch.from_numpy(input.copy())",
         lambda: F.conv2d(np.zeros((1, 1, 4, 5)), w[None, None], b),
     ),
     "filter is None": (
         (x, None, b),
         TypeError,
-        "filter must be a torch.Tensor: its type is NoneType; pass a tensor, for instance "
-        "torch.ones(2, 3)",
+        "filter must be a torch.Tensor: its type is NoneType; pass a tensor, for "
+        "instance torch.ones(2, 3)",
         lambda: F.conv2d(x[None, None], None, b),
     ),
     "bias is a number": (
         (x, w, 5.0),
         TypeError,
-        "bias must be a torch.Tensor or None: its type is float; pass torch.tensor(bias)",
+        "bias must be a torch.Tensor or None: its type is float; pass "
+        "torch.tensor(bias)",
         lambda: F.conv2d(x[None, None], w[None, None], 5.0),
     ),
     "input is sparse": (
         (x.to_sparse(), w, b),
         RuntimeError,
-        "input must be a dense tensor: its layout is torch.sparse_coo; pass input.to_dense()",
+        "input must be a dense tensor: its layout is torch.sparse_coo; pass "
+        "input.to_dense()",
         lambda: F.conv2d(x[None, None].to_sparse(), w[None, None], b),
     ),
     "input is on a GPU": (
         lambda: (torch.zeros(4, 5, device="cuda"), w, b),
         RuntimeError,
-        "input must be in main memory, where SciPy computes: it is on cuda:0; pass input.cpu(), "
-        "or move a layer with layer.cpu()",
+        "input must be in main memory, where SciPy computes: it is on cuda:0; pass "
+        "input.cpu(), or move a layer with layer.cpu()",
         None,
     ),
     "filter is on a GPU": (
@@ -75,69 +80,75 @@ BAD_TENSORS = {
     "bool": (
         (x.bool(), w.bool(), None),
         NotImplementedError,
-        f"input must be one of {DTYPES}: it is torch.bool; pass input.to(torch.float32)",
+        f"input must be one of {DTYPES}: it is torch.bool; pass "
+        "input.to(torch.float32)",
         lambda: F.conv2d(x[None, None].bool(), w[None, None].bool()),
     ),
     "float8": (
         (x.to(torch.float8_e5m2), w.to(torch.float8_e5m2), None),
         NotImplementedError,
-        f"input must be one of {DTYPES}: it is torch.float8_e5m2; pass input.to(torch.float32)",
+        f"input must be one of {DTYPES}: it is torch.float8_e5m2; pass "
+        "input.to(torch.float32)",
         lambda: F.conv2d(*(t[None, None].to(torch.float8_e5m2) for t in (x, w))),
     ),
     "filter of a dtype that is not computed in": (
         (x, w.bool(), b),
         RuntimeError,
-        "filter must have the input's dtype: filter has torch.bool, input has torch.float32; "
-        "pass filter.to(input.dtype), or convert a layer with layer.to(input.dtype)",
+        "filter must have the input's dtype: filter has torch.bool, input has "
+        "torch.float32; pass filter.to(input.dtype), or convert a layer with "
+        "layer.to(input.dtype)",
         lambda: F.conv2d(x[None, None], w[None, None].bool(), b),
     ),
     "filter of another dtype": (
         (x, w.double(), b),
         RuntimeError,
-        "filter must have the input's dtype: filter has torch.float64, input has torch.float32; "
-        "pass filter.to(input.dtype), or convert a layer with layer.to(input.dtype)",
+        "filter must have the input's dtype: filter has torch.float64, input has "
+        "torch.float32; pass filter.to(input.dtype), or convert a layer with "
+        "layer.to(input.dtype)",
         lambda: F.conv2d(x[None, None], w[None, None].double(), b),
     ),
     "complex input, real filter": (
         (x.to(torch.complex64), w, None),
         RuntimeError,
-        "filter must have the input's dtype: filter has torch.float32, input has torch.complex64; "
-        "pass filter.to(input.dtype), or convert a layer with layer.to(input.dtype)",
+        "filter must have the input's dtype: filter has torch.float32, input has "
+        "torch.complex64; pass filter.to(input.dtype), or convert a layer with "
+        "layer.to(input.dtype)",
         lambda: F.conv2d(x[None, None].to(torch.complex64), w[None, None]),
     ),
     "integer input, float layer": (
         (x.long(), w, b),
         RuntimeError,
-        "filter must have the input's dtype: filter has torch.float32, input has torch.int64; "
-        "pass input.to(filter.dtype)",
+        "filter must have the input's dtype: filter has torch.float32, input has "
+        "torch.int64; pass input.to(filter.dtype)",
         lambda: F.conv2d(x[None, None].long(), w[None, None], b),
     ),
     "bias of another dtype": (
         (x, w, b.long()),
         RuntimeError,
-        "bias must have the input's dtype: bias has torch.int64, input has torch.float32; "
-        "pass bias.to(input.dtype), or convert a layer with layer.to(input.dtype)",
+        "bias must have the input's dtype: bias has torch.int64, input has "
+        "torch.float32; pass bias.to(input.dtype), or convert a layer with "
+        "layer.to(input.dtype)",
         lambda: F.conv2d(x[None, None], w[None, None], b.long()),
     ),
     "input of one dimension": (
         (x[0], w, b),
         RuntimeError,
-        "input must have 2 dimensions, height and width, behind any batch dimensions: its shape "
-        "is (5,); pass input.reshape(height, width)",
+        "input must have 2 dimensions, height and width, behind any batch dimensions: "
+        "its shape is (5,); pass input.reshape(height, width)",
         lambda: F.conv2d(x[0], w[None, None], b),
     ),
     "input without dimensions": (
         (x[0, 0], w, b),
         RuntimeError,
-        "input must have 2 dimensions, height and width, behind any batch dimensions: its shape "
-        "is (); pass input.reshape(height, width)",
+        "input must have 2 dimensions, height and width, behind any batch dimensions: "
+        "its shape is (); pass input.reshape(height, width)",
         lambda: F.conv2d(x[0, 0], w[None, None], b),
     ),
     "filter of four dimensions": (
         (x, w[None, None], b),
         RuntimeError,
-        "filter must have 2 dimensions, height and width: its shape is (1, 1, 2, 3); pass "
-        "filter.reshape(height, width)",
+        "filter must have 2 dimensions, height and width: its shape is (1, 1, 2, 3); "
+        "pass filter.reshape(height, width)",
         lambda: F.conv2d(x[None, None], w[None], b),
     ),
     "filter of one dimension": (
@@ -150,29 +161,32 @@ BAD_TENSORS = {
     "empty filter": (
         (x, w[:0], b),
         RuntimeError,
-        "filter must have at least one row and one column: it is 0 by 3; pass a filter of 1 by 1 "
-        "or more",
+        "filter must have at least one row and one column: it is 0 by 3; pass a "
+        "filter of 1 by 1 or more",
         lambda: F.conv2d(x[None, None], w[None, None, :0], b),
     ),
     "filter higher than the input": (
         (x, torch.zeros(6, 3), b),
         RuntimeError,
-        "filter must not be larger than the input: filter is 6 by 3, input is 4 by 5; pass a "
-        "smaller filter, or pad the input: torch.nn.functional.pad(input, (0, 0, 0, 2))",
+        "filter must not be larger than the input: filter is 6 by 3, input is 4 by 5; "
+        "pass a smaller filter, or pad the input: torch.nn.functional.pad(input, (0, "
+        "0, 0, 2))",
         lambda: F.conv2d(x[None, None], torch.zeros(1, 1, 6, 3), b),
     ),
     "filter larger than the input everywhere": (
         (x, torch.zeros(5, 7), b),
         RuntimeError,
-        "filter must not be larger than the input: filter is 5 by 7, input is 4 by 5; pass a "
-        "smaller filter, or pad the input: torch.nn.functional.pad(input, (0, 2, 0, 1))",
+        "filter must not be larger than the input: filter is 5 by 7, input is 4 by 5; "
+        "pass a smaller filter, or pad the input: torch.nn.functional.pad(input, (0, "
+        "2, 0, 1))",
         lambda: F.conv2d(x[None, None], torch.zeros(1, 1, 5, 7), b),
     ),
     "input without rows": (
         (x[:0], w, b),
         RuntimeError,
-        "filter must not be larger than the input: filter is 2 by 3, input is 0 by 5; pass a "
-        "smaller filter, or pad the input: torch.nn.functional.pad(input, (0, 0, 0, 2))",
+        "filter must not be larger than the input: filter is 2 by 3, input is 0 by 5; "
+        "pass a smaller filter, or pad the input: torch.nn.functional.pad(input, (0, "
+        "0, 0, 2))",
         lambda: F.conv2d(x[None, None, :0], w[None, None], b),
     ),
     "two biases": (
@@ -238,29 +252,29 @@ BAD_LAYERS = {
     "integer parameters": (
         lambda: ScipyConv2d(3, 3, dtype=torch.int64),
         RuntimeError,
-        "dtype must be a floating-point or complex one, or no gradient could reach the parameters: "
-        "it is torch.int64; pass torch.float64, say",
+        "dtype must be a floating-point or complex one, or no gradient could reach "
+        "the parameters: it is torch.int64; pass torch.float64, say",
         lambda: torch.nn.Conv2d(1, 1, 3, dtype=torch.int64),
     ),
     "bool parameters": (
         lambda: ScipyConv2d(3, 3, dtype=torch.bool),
         RuntimeError,
-        "dtype must be a floating-point or complex one, or no gradient could reach the parameters: "
-        "it is torch.bool; pass torch.float64, say",
+        "dtype must be a floating-point or complex one, or no gradient could reach "
+        "the parameters: it is torch.bool; pass torch.float64, say",
         lambda: torch.nn.Conv2d(1, 1, 3, dtype=torch.bool),
     ),
     "float8 parameters": (
         lambda: ScipyConv2d(3, 3, dtype=torch.float8_e5m2),
         NotImplementedError,
-        "dtype must be one of float16, bfloat16, float32, float64, complex32, complex64, complex128: it is "
-        "torch.float8_e5m2; pass torch.float32, say",
+        "dtype must be one of float16, bfloat16, float32, float64, complex32, "
+        "complex64, complex128: it is torch.float8_e5m2; pass torch.float32, say",
         lambda: torch.nn.Conv2d(1, 1, 3, dtype=torch.float8_e5m2),
     ),
     "NumPy's dtype": (
         lambda: ScipyConv2d(3, 3, dtype=np.float32),
         TypeError,
-        "dtype must be a torch.dtype or None: it is <class 'numpy.float32'>; pass torch.float64, "
-        "say",
+        "dtype must be a torch.dtype or None: it is <class 'numpy.float32'>; pass "
+        "torch.float64, say",
         lambda: torch.nn.Conv2d(1, 1, 3, dtype=np.float32),
     ),
 }
@@ -293,7 +307,9 @@ def test_bad_layers(case):
         assert by_torch.type is error
 
 
-@pytest.mark.parametrize("case", ["input is a list", "filter higher than the input", "two biases"])
+@pytest.mark.parametrize(
+    "case", ["input is a list", "filter higher than the input", "two biases"]
+)
 def test_a_module_has_the_same_door(case):
     (x, w, b), error, message, _ = BAD_TENSORS[case]
     layer = ScipyConv2d(1, 1)
@@ -304,7 +320,9 @@ def test_a_module_has_the_same_door(case):
     assert str(caught.value) == message
 
 
-@pytest.mark.parametrize("case", ["filter larger than the input everywhere", "two biases", "bool"])
+@pytest.mark.parametrize(
+    "case", ["filter larger than the input everywhere", "two biases", "bool"]
+)
 @pytest.mark.parametrize("kind", ["meta", "fake"])
 def test_tensors_without_numbers_have_the_same_door(case, kind):
     arguments, error, message, _ = BAD_TENSORS[case]
@@ -322,9 +340,12 @@ def test_tensors_without_numbers_have_the_same_door(case, kind):
 @pytest.mark.parametrize("layout", [torch.strided, torch.jagged], ids=str)
 def test_nested_tensors_are_refused(layout):
     with pytest.raises(NotImplementedError) as caught:
-        ScipyConv2dFunction.apply(torch.nested.nested_tensor([x, x[:3]], layout=layout), w, b)
+        ScipyConv2dFunction.apply(
+            torch.nested.nested_tensor([x, x[:3]], layout=layout), w, b
+        )
     assert str(caught.value) == (
-        "input must be a dense tensor: it is a nested one; pass each of input.unbind() by itself"
+        "input must be a dense tensor: it is a nested one; pass each of input.unbind() "
+        "by itself"
     )
     with pytest.raises(NotImplementedError):
         F.conv2d(torch.nested.nested_tensor([x[None, None]]), w[None, None], b)
@@ -332,8 +353,12 @@ def test_nested_tensors_are_refused(layout):
 
 def test_vmap_does_not_hide_a_wrong_shape():
     """What vmap maps is no dimension of the filter's: the door counts the others."""
-    with pytest.raises(RuntimeError, match=r"filter must have 2 dimensions.* \(1, 2, 3\)"):
-        torch.vmap(ScipyConv2dFunction.apply)(torch.zeros(7, 4, 5), torch.zeros(7, 1, 2, 3))
+    with pytest.raises(
+        RuntimeError, match=r"filter must have 2 dimensions.* \(1, 2, 3\)"
+    ):
+        torch.vmap(ScipyConv2dFunction.apply)(
+            torch.zeros(7, 4, 5), torch.zeros(7, 1, 2, 3)
+        )
     with pytest.raises(RuntimeError, match=r"bias must have one element.* \(7,\)"):
         torch.vmap(ScipyConv2dFunction.apply, in_dims=(0, None, None))(
             torch.zeros(7, 4, 5), w, torch.zeros(7)
@@ -341,7 +366,9 @@ def test_vmap_does_not_hide_a_wrong_shape():
 
 
 def test_integers_that_require_a_gradient_do_not_exist():
-    with pytest.raises(RuntimeError, match="Only Tensors of floating point and complex dtype"):
+    with pytest.raises(
+        RuntimeError, match="Only Tensors of floating point and complex dtype"
+    ):
         torch.zeros(4, 5, dtype=torch.int64, requires_grad=True)
     assert not ScipyConv2dFunction.apply(x.long(), w.long(), b.long()).requires_grad
 
@@ -357,7 +384,10 @@ def test_the_padding_that_the_message_names_is_enough_and_no_more():
     with pytest.raises(RuntimeError) as caught:
         ScipyConv2dFunction.apply(x, torch.zeros(5, 7))
     padding = eval(str(caught.value).split("pad(input, ")[1].removesuffix(")"))
-    assert ScipyConv2dFunction.apply(F.pad(x, padding), torch.zeros(5, 7)).shape == (1, 1)
+    assert ScipyConv2dFunction.apply(F.pad(x, padding), torch.zeros(5, 7)).shape == (
+        1,
+        1,
+    )
 
 
 def trace_the_backward_alone():
@@ -372,7 +402,9 @@ def trace_the_function(mode):
 
 TRACES = {
     "torch.export": lambda: torch.export.export(ScipyConv2d(2, 3), (x,), strict=False),
-    "torch.func.linearize": lambda: linearize(lambda x: ScipyConv2dFunction.apply(x, w), x),
+    "torch.func.linearize": lambda: linearize(
+        lambda x: ScipyConv2dFunction.apply(x, w), x
+    ),
     "make_fx": lambda: trace_the_function("real"),
     "make_fx, fake": lambda: trace_the_function("fake"),
     "make_fx of the backward alone": trace_the_backward_alone,
@@ -385,7 +417,7 @@ def test_a_graph_without_numbers_is_refused(trace):
     with pytest.raises(NotImplementedError) as caught:
         TRACES[trace]()
     assert str(caught.value) == (
-        "the layer must not be traced into a graph, which cannot record what SciPy computes: "
-        "torch.export, torch.func.linearize or make_fx is tracing it; call it as it is, or "
-        "use scipyconv.nn.Conv2d"
+        "the layer must not be traced into a graph, which cannot record what SciPy "
+        "computes: torch.export, torch.func.linearize or make_fx is tracing it; call "
+        "it as it is, or use scipyconv.nn.Conv2d"
     )

@@ -1,4 +1,5 @@
-"""Derivatives of every order and in every mode, for each argument alone and for all together."""
+"""Derivatives of every order and in every mode, for each argument alone and for all
+together."""
 
 import itertools
 
@@ -6,14 +7,25 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch.autograd import forward_ad, gradcheck, gradgradcheck
-from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, stack_module_state, vjp
+from torch.func import (
+    functional_call,
+    grad,
+    hessian,
+    jacfwd,
+    jacrev,
+    jvp,
+    stack_module_state,
+    vjp,
+)
 from torch.func import vmap as torch_vmap
 
 from scipyconv import ScipyConv2d, ScipyConv2dFunction
 from scipyconv.textbook import single_channel
 
 # torch's own forward mode loads its decompositions by what torch itself deprecates.
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is :DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.torch.jit.script. is :DeprecationWarning"
+)
 
 apply = ScipyConv2dFunction.apply
 ARGUMENTS = ["input", "filter", "bias"]
@@ -48,8 +60,13 @@ def test_gradcheck(chosen, batch, dtype):
     function, values = with_the_others_fixed(chosen, arguments(dtype, batch))
     values = [value.requires_grad_() for value in values]
     assert gradcheck(function, values, check_forward_ad=True, check_undefined_grad=True)
-    assert gradgradcheck(function, values, check_fwd_over_rev=True, check_rev_over_rev=True,
-                         fast_mode=bool(batch))  # which takes longest: along a random direction
+    assert gradgradcheck(
+        function,
+        values,
+        check_fwd_over_rev=True,
+        check_rev_over_rev=True,
+        fast_mode=bool(batch),
+    )  # which takes longest: along a random direction
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -101,14 +118,16 @@ def second_jvp(conv, tensors, tangents):
 
 
 def test_forward_over_forward():
-    """Along a direction of all three arguments the layer is a parabola: d2y = 2 corr(dx, dw)."""
+    """Along a direction of all three arguments the layer is a parabola: d2y = 2
+    corr(dx, dw)."""
     tensors, tangents = tuple(arguments()), tuple(arguments())
     expected = 2 * torch_conv2d(tangents[0], tangents[1], None)
     torch.testing.assert_close(second_jvp(apply, tensors, tangents), expected)
 
 
 def test_forward_over_forward_needs_its_cure(monkeypatch):
-    """Without the private switch it is zero. When this fails, torch is cured: remove the switch."""
+    """Without the private switch it is zero. When this fails, torch is cured: remove
+    the switch."""
 
     class LeaveAsItIs:
         def __init__(self, _): ...
@@ -123,7 +142,9 @@ def test_forward_over_forward_needs_its_cure(monkeypatch):
 def test_dual_tensors():
     tensors, tangents = arguments(), arguments()
     with forward_ad.dual_level():
-        duals = [forward_ad.make_dual(*pair) for pair in zip(tensors, tangents, strict=True)]
+        duals = [
+            forward_ad.make_dual(*pair) for pair in zip(tensors, tangents, strict=True)
+        ]
         y, y_dot = forward_ad.unpack_dual(apply(*duals))
     torch.testing.assert_close(y, torch_conv2d(*tensors))
     expected = jvp(torch_conv2d, tuple(tensors), tuple(tangents))[1]
@@ -149,7 +170,9 @@ def mapped_arguments(mapped, in_dims=0, batch=()):
         torch.randn((7, *shape) if m else shape, dtype=torch.float64)
         for shape, m in zip(shapes, mapped, strict=True)
     ]
-    elsewhere = [t.movedim(0, in_dims) if m else t for t, m in zip(tensors, mapped, strict=True)]
+    elsewhere = [
+        t.movedim(0, in_dims) if m else t for t, m in zip(tensors, mapped, strict=True)
+    ]
     return tensors, elsewhere, tuple(in_dims if m else None for m in mapped)
 
 
@@ -191,7 +214,8 @@ def test_vmap_of_hessian(mapped):
 def test_nested_vmap():
     """Every input with every filter and every bias."""
     xs, ws, bs = (
-        torch.randn(shape, dtype=torch.float64) for shape in [(6, 2, 4, 5), (7, 2, 3), (8, 1)]
+        torch.randn(shape, dtype=torch.float64)
+        for shape in [(6, 2, 4, 5), (7, 2, 3), (8, 1)]
     )
     function = torch_vmap(apply, in_dims=(None, None, 0), out_dims=2)
     function = torch_vmap(function, in_dims=(None, 0, None))
@@ -228,9 +252,13 @@ def test_an_ensemble_of_modules():
 def test_gradients_for_each_example():
     xs, w, b = arguments(batch=(7,))
     cube = cubed(apply)
-    per_example = torch_vmap(grad(cube, argnums=(1, 2)), in_dims=(0, None, None))(xs, w, b)
+    per_example = torch_vmap(grad(cube, argnums=(1, 2)), in_dims=(0, None, None))(
+        xs, w, b
+    )
     for i, x in enumerate(xs):
-        for ours, theirs in zip(per_example, grad(cube, argnums=(1, 2))(x, w, b), strict=True):
+        for ours, theirs in zip(
+            per_example, grad(cube, argnums=(1, 2))(x, w, b), strict=True
+        ):
             torch.testing.assert_close(ours[i], theirs)
 
 
@@ -242,7 +270,9 @@ def test_a_gradient_penalty_is_not_dropped():
     assert grad_x.requires_grad
     (of_penalty,) = torch.autograd.grad(grad_x.square().sum(), w)
     (grad_x,) = torch.autograd.grad(torch_conv2d(x, w, b), x, g, create_graph=True)
-    torch.testing.assert_close(of_penalty, torch.autograd.grad(grad_x.square().sum(), w)[0])
+    torch.testing.assert_close(
+        of_penalty, torch.autograd.grad(grad_x.square().sum(), w)[0]
+    )
 
 
 @pytest.mark.parametrize("changed", [0, 1], ids=ARGUMENTS[:2])
@@ -268,7 +298,8 @@ def test_a_change_of_the_bias_does_not_matter():
 
 
 def test_the_adjoint():
-    """<y, g> = <x, grad_x> = <w, grad_w>: no step size, and so no error but rounding."""
+    """<y, g> = <x, grad_x> = <w, grad_w>: no step size, and so no error but
+    rounding."""
     x, w, _ = (t.requires_grad_() for t in arguments())
     g = torch.randn(3, 3, dtype=torch.float64)
     y = apply(x, w)

@@ -1,4 +1,5 @@
-"""The layer's numbers: against the definition, against torch, in every dtype and memory layout."""
+"""The layer's numbers: against the definition, against torch, in every dtype and memory
+layout."""
 
 import copy
 import io
@@ -45,7 +46,9 @@ def double_loop(x, w):
     return y
 
 
-sizes = st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(0, 4), st.integers(0, 4))
+sizes = st.tuples(
+    st.integers(1, 4), st.integers(1, 4), st.integers(0, 4), st.integers(0, 4)
+)
 
 
 @settings(deadline=None, derandomize=True)
@@ -77,17 +80,26 @@ def test_against_torch(dtype, batch, with_bias):
 
 @pytest.mark.parametrize("dtype", HALF, ids=str)
 def test_half_precision_is_rounded_once(dtype):
-    """As close to the exact result as one rounding leaves it, though gradients sum 500 planes."""
-    x, w, b = random(500, 4, 5, dtype=dtype), random(2, 3, dtype=dtype), random(1, dtype=dtype)
+    """As close to the exact result as one rounding leaves it, though gradients sum 500
+    planes."""
+    x, w, b = (
+        random(500, 4, 5, dtype=dtype),
+        random(2, 3, dtype=dtype),
+        random(1, dtype=dtype),
+    )
     g = torch.randn(500, 3, 3, dtype=dtype)
     ours = output_and_gradients(apply, (x, w, b), g)
     exact = output_and_gradients(
-        torch_conv2d, [t.detach().double().requires_grad_() for t in (x, w, b)], g.double()
+        torch_conv2d,
+        [t.detach().double().requires_grad_() for t in (x, w, b)],
+        g.double(),
     )
     half_a_step = torch.finfo(dtype).eps / 2
     for one, other in zip(ours, exact, strict=True):
         assert one.dtype == dtype
-        torch.testing.assert_close(one.double(), other, rtol=1.01 * half_a_step, atol=1e-5)
+        torch.testing.assert_close(
+            one.double(), other, rtol=1.01 * half_a_step, atol=1e-5
+        )
 
 
 def test_complex_filter_is_not_conjugated():
@@ -100,7 +112,9 @@ def test_complex_filter_is_not_conjugated():
     "dtype", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64], ids=str
 )
 def test_integers_as_in_torch(dtype):
-    x, w, b = (torch.randint(0, 9, size, dtype=dtype) for size in [(2, 4, 5), (2, 3), (1,)])
+    x, w, b = (
+        torch.randint(0, 9, size, dtype=dtype) for size in [(2, 4, 5), (2, 3), (1,)]
+    )
     y = apply(x, w, b)
     assert y.dtype == dtype
     assert torch.equal(y, torch_conv2d(x, w, b))
@@ -113,7 +127,9 @@ LAYOUTS = {
     "flipped": lambda: torch.randn(4, 5).flip(0),
     "conjugated": lambda: torch.randn(4, 5, dtype=torch.complex64).conj(),
     "negated": lambda: torch.randn(4, 5, dtype=torch.complex64).conj().imag,
-    "from NumPy, reversed and copied": lambda: torch.from_numpy(np.eye(4, 5)[::-1].copy()).float(),
+    "from NumPy, reversed and copied": lambda: torch.from_numpy(
+        np.eye(4, 5)[::-1].copy()
+    ).float(),
     "requires a gradient": lambda: torch.randn(4, 5, requires_grad=True),
     "a parameter": lambda: torch.nn.Parameter(torch.randn(4, 5)),
     "one number in memory": lambda: torch.broadcast_to(torch.tensor(2.0), (4, 5)),
@@ -123,7 +139,9 @@ LAYOUTS = {
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_any_memory_layout(layout):
     x = LAYOUTS[layout]()
-    w = x.detach()[..., :2, 1:4].reshape(-1, 2, 3)[0]  # a view of x where that is possible
+    w = x.detach()[..., :2, 1:4].reshape(-1, 2, 3)[
+        0
+    ]  # a view of x where that is possible
     before = x.detach().clone(), w.clone()
     y = apply(x, w)
     torch.testing.assert_close(y, torch_conv2d(x.clone(), w.clone()))
@@ -133,7 +151,11 @@ def test_any_memory_layout(layout):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64], ids=str)
 def test_results_share_no_memory_with_arguments(dtype):
-    x, w, b = torch.ones(4, 5).to(dtype), torch.ones(1, 1).to(dtype), torch.zeros(1).to(dtype)
+    x, w, b = (
+        torch.ones(4, 5).to(dtype),
+        torch.ones(1, 1).to(dtype),
+        torch.zeros(1).to(dtype),
+    )
     y = apply(x, w, b)
     assert torch.equal(y, x)
     y.zero_()
@@ -142,8 +164,12 @@ def test_results_share_no_memory_with_arguments(dtype):
 
 
 def test_gradients_share_no_memory_with_the_cotangent():
-    """With an output of one number, its cotangent is the gradient of the bias: a copy of it."""
-    tensors, g = (random(2, 3), random(2, 3), random(1)), torch.ones(1, 1, dtype=torch.float64)
+    """With an output of one number, its cotangent is the gradient of the bias: a copy
+    of it."""
+    tensors, g = (
+        (random(2, 3), random(2, 3), random(1)),
+        torch.ones(1, 1, dtype=torch.float64),
+    )
     for gradient in torch.autograd.grad(apply(*tensors), tensors, g):
         gradient.zero_()
     assert g == 1
@@ -179,7 +205,8 @@ def test_the_bias_gradient_has_the_bias_shape(shape):
 
 
 def calls_of_scipy(monkeypatch, work):
-    """Run `work` and return what SciPy was asked for: name, shapes of the two arrays, mode."""
+    """Run `work` and return what SciPy was asked for: name, shapes of the two arrays,
+    mode."""
     calls = []
 
     def spy(name):
@@ -205,7 +232,9 @@ FOR_FILTER = ("correlate2d", (4, 5), (3, 3), "valid")
 @pytest.mark.parametrize("needs_x", [True, False])
 @pytest.mark.parametrize("needs_w", [True, False])
 @pytest.mark.parametrize("needs_b", [True, False])
-def test_scipy_computes_what_is_needed_and_no_more(monkeypatch, needs_x, needs_w, needs_b):
+def test_scipy_computes_what_is_needed_and_no_more(
+    monkeypatch, needs_x, needs_w, needs_b
+):
     needs = needs_x, needs_w, needs_b
     tensors = [
         torch.randn(shape).requires_grad_(need)
@@ -226,7 +255,9 @@ def test_scipy_computes_what_is_needed_and_no_more(monkeypatch, needs_x, needs_w
 
 def test_one_call_of_scipy_for_each_plane(monkeypatch):
     x, w = random(2, 3, 4, 5), random(2, 3)
-    calls = calls_of_scipy(monkeypatch, lambda: apply(x, w).backward(torch.ones(2, 3, 3, 3)))
+    calls = calls_of_scipy(
+        monkeypatch, lambda: apply(x, w).backward(torch.ones(2, 3, 3, 3))
+    )
     assert calls == [FORWARD] * 6 + [FOR_INPUT] * 6 + [FOR_FILTER] * 6
 
 
@@ -242,9 +273,13 @@ def test_meta_and_fake_tensors_have_the_right_shapes(monkeypatch, dtype):
         fake = [mode.from_tensor(t) for t in arguments]
 
     def compute():
-        for t, like in zip(forward_and_backward(*meta), [meta[0][:, :3, :3], *meta], strict=True):
+        for t, like in zip(
+            forward_and_backward(*meta), [meta[0][:, :3, :3], *meta], strict=True
+        ):
             assert (t.shape, t.dtype, t.device.type) == (like.shape, dtype, "meta")
-        for t, like in zip(forward_and_backward(*fake), [fake[0][:, :3, :3], *fake], strict=True):
+        for t, like in zip(
+            forward_and_backward(*fake), [fake[0][:, :3, :3], *fake], strict=True
+        ):
             assert isinstance(t, FakeTensor)
             assert (t.shape, t.dtype, t.device.type) == (like.shape, dtype, "cpu")
 
@@ -296,13 +331,19 @@ def test_device_and_dtype():
     layer = ScipyConv2d(2, 3, device="meta", dtype=torch.complex128)
     for parameter in layer.parameters():
         assert (parameter.device.type, parameter.dtype) == ("meta", torch.complex128)
-    assert layer(torch.empty(4, 5, device="meta", dtype=torch.complex128)).shape == (3, 3)
+    assert layer(torch.empty(4, 5, device="meta", dtype=torch.complex128)).shape == (
+        3,
+        3,
+    )
     layer = ScipyConv2d(2, 3).to(torch.float64)
     assert layer(torch.randn(4, 5, dtype=torch.float64)).dtype == torch.float64
 
 
 def test_representation():
-    assert repr(ScipyConv2d(2, 3)) == "ScipyConv2d(filter_height=2, filter_width=3, bias=True)"
+    assert (
+        repr(ScipyConv2d(2, 3))
+        == "ScipyConv2d(filter_height=2, filter_width=3, bias=True)"
+    )
     assert "bias=False" in repr(ScipyConv2d(2, 3, bias=False))
 
 
@@ -333,9 +374,13 @@ def test_copies(twin_of, bias):
 
 
 def test_compile_falls_back_to_python():
-    """Dynamo cannot look into SciPy: it breaks the graph there, and the numbers stay right."""
+    """Dynamo cannot look into SciPy: it breaks the graph there, and the numbers stay
+    right."""
     model = torch.nn.Sequential(torch.nn.Tanh(), ScipyConv2d(2, 3), torch.nn.Tanh())
-    tensors, g = [torch.randn(4, 5, requires_grad=True), *model.parameters()], torch.randn(3, 3)
+    tensors, g = (
+        [torch.randn(4, 5, requires_grad=True), *model.parameters()],
+        torch.randn(3, 3),
+    )
 
     def run(model):
         return output_and_gradients(lambda x, *_: model(x), tensors, g)

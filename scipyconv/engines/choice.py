@@ -1,8 +1,8 @@
 """Which engine for which convolution: what each says that it costs, compared.
 
-Nothing is timed when a layer runs, so the same layer takes the same engine in every run and
-on every machine. What the costs are made of was measured once, and is written in each
-engine's `cost`. Adding an engine is adding a file and a row of `ENGINES`.
+Nothing is timed when a layer runs, so the same layer takes the same engine in every run
+and on every machine. What the costs are made of was measured once, and is written in
+each engine's `cost`. Adding an engine is adding a file and a row of `ENGINES`.
 """
 
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ from scipyconv.geometry import Geometry
 
 #: The engines, by the name that `method` takes.
 ENGINES: dict[str, ModuleType] = {"direct": direct, "matmul": matmul, "fft": fft}
-#: What `method` takes: also "auto", for the cheapest, and "exact", for the cheapest of those
-#: whose results depend on their own terms alone.
+#: What `method` takes: also "auto", for the cheapest, and "exact", for the cheapest of
+#: those whose results depend on their own terms alone.
 METHODS = ("auto", "exact", *ENGINES)
 
 
@@ -38,12 +38,20 @@ class Choice:
     def __str__(self) -> str:
         """Name the engine and list the estimates, the cheapest first."""
         costs = sorted(self.costs.items(), key=lambda item: item[1])
-        return f"{self.method} (" + ", ".join(f"{n}: {1e3 * s:.3g} ms" for n, s in costs) + ")"
+        return (
+            f"{self.method} ("
+            + ", ".join(f"{n}: {1e3 * s:.3g} ms" for n, s in costs)
+            + ")"
+        )
 
 
 @lru_cache(4096)
-def choose(geometry: Geometry, dtype: np.dtype[Any], passes: tuple[str, ...] = ("y", "xw"),
-           method: str = "auto") -> Choice:
+def choose(
+    geometry: Geometry,
+    dtype: np.dtype[Any],
+    passes: tuple[str, ...] = ("y", "xw"),
+    method: str = "auto",
+) -> Choice:
     """Choose the engine for some of the three maps of a convolution.
 
     Args:
@@ -66,8 +74,13 @@ def choose(geometry: Geometry, dtype: np.dtype[Any], passes: tuple[str, ...] = (
         >>> choose(layer(31), float32, method="exact").method
         'matmul'
     """
-    costs = {name: sum(engine.cost(geometry, maps, dtype) for maps in passes)
-             for name, engine in ENGINES.items()}
-    allowed = [name for name, engine in ENGINES.items()
-               if method in ("auto", name) or (method == "exact" and engine.LOCAL)]
+    costs = {
+        name: sum(engine.cost(geometry, maps, dtype) for maps in passes)
+        for name, engine in ENGINES.items()
+    }
+    allowed = [
+        name
+        for name, engine in ENGINES.items()
+        if method in ("auto", name) or (method == "exact" and engine.LOCAL)
+    ]
     return Choice(min(allowed, key=lambda name: costs[name]), costs)

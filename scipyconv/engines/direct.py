@@ -1,14 +1,15 @@
 """The definition: the input under the weights of one channel, by `scipy.signal`.
 
-Batch and channels are dimensions like the others. Along the batch a window has size 1 and
-visits every sample; along the channels it has their size and fits in one place, so that it
-adds them up. Slow and obviously right. Large planes go one by one to `correlate2d`, which
-is several times faster there. Floating-point and complex numbers are added up in double
-precision and rounded once, at the end.
+Batch and channels are dimensions like the others. Along the batch a window has size 1
+and visits every sample; along the channels it has their size and fits in one place, so
+that it adds them up. Slow and obviously right. Large planes go one by one to
+`correlate2d`, which is several times faster there. Floating-point and complex numbers
+are added up in double precision and rounded once, at the end.
 
-SciPy knows neither stride nor dilation. So each convolution is split into plain ones, of
-slices: nothing is computed to be thrown away, and no zeros are inserted that a NaN could
-spread over.
+SciPy knows neither stride nor dilation. So each convolution is split into plain ones,
+of
+slices: nothing is computed to be thrown away, and no zeros are inserted that a NaN
+could spread over.
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,11 +30,14 @@ Slices = tuple[slice, ...]
 
 #: Each result depends on its own terms alone, in its error and in a NaN.
 LOCAL = True
-#: From so many products in a plane on, SciPy's correlation of planes beats that of arrays.
+#: From so many products in a plane on, SciPy's correlation of planes beats that of
+#: arrays.
 _LARGE = 500
 
 
-def correlate(x: Array, w: Array, geometry: Geometry, out: Array | None = None) -> Array:
+def correlate(
+    x: Array, w: Array, geometry: Geometry, out: Array | None = None
+) -> Array:
     """y[n, o, t] = sum over c, k of w[o, c, k] · x[n, c, p].
 
     Examples:
@@ -50,8 +54,9 @@ def correlate(x: Array, w: Array, geometry: Geometry, out: Array | None = None) 
     return _rounded(y, dtype, out)
 
 
-def input_gradient(w: Array, y: Array, geometry: Geometry,
-                   out: Array | None = None) -> Array:
+def input_gradient(
+    w: Array, y: Array, geometry: Geometry, out: Array | None = None
+) -> Array:
     """grad_x[n, c, p] = sum over o, t, k that meet p of w[o, c, k] · y[n, o, t].
 
     Examples:
@@ -67,13 +72,19 @@ def input_gradient(w: Array, y: Array, geometry: Geometry,
         taps = np.moveaxis(np.flip(w[:, :, *k], tuple(range(2, w.ndim))), 1, 0)
         full = padded(y[:, :, *t], [(size - 1, size - 1) for size in taps.shape[2:]])
         for group, c in np.ndindex(geometry.groups, channels):
-            o, channel = slice(group * filters, (group + 1) * filters), group * channels + c
-            grad_x[:, channel : channel + 1, *p] += _slide(full[:, o], taps[c : c + 1, o])
+            o, channel = (
+                slice(group * filters, (group + 1) * filters),
+                group * channels + c,
+            )
+            grad_x[:, channel : channel + 1, *p] += _slide(
+                full[:, o], taps[c : c + 1, o]
+            )
     return _rounded(cropped(grad_x, geometry.padding), dtype, out)
 
 
-def weight_gradient(x: Array, y: Array, geometry: Geometry,
-                    out: Array | None = None) -> Array:
+def weight_gradient(
+    x: Array, y: Array, geometry: Geometry, out: Array | None = None
+) -> Array:
     """grad_w[o, c, k] = sum over n, t of y[n, o, t] · x[n, c, p].
 
     Examples:
@@ -97,13 +108,17 @@ def cost(geometry: Geometry, maps: str, dtype: np.dtype[Any]) -> float:
     return 1e-9 * len(maps) * (100_000 + 40_000 * calls + 9 * geometry.products)
 
 
-def phases(outputs: Sequence[int], taps: Sequence[int], stride: Sequence[int],
-           dilation: Sequence[int]) -> Iterator[tuple[Slices, Slices, Slices]]:
+def phases(
+    outputs: Sequence[int],
+    taps: Sequence[int],
+    stride: Sequence[int],
+    dilation: Sequence[int],
+) -> Iterator[tuple[Slices, Slices, Slices]]:
     """Split a convolution with stride and dilation into plain ones.
 
-    Yields slices of the output, of the taps and of the input, such that the first is the
-    plain cross-correlation of the third with the second. All of them together are the
-    whole.
+    Yields slices of the output, of the taps and of the input, such that the first is
+    the plain cross-correlation of the third with the second. All of them together are
+    the whole.
 
     Examples:
         With a stride of 2, the even taps meet the even pixels and the odd taps the odd
@@ -124,15 +139,21 @@ def _phases_of(geometry: Geometry) -> Iterator[tuple[Slices, Slices, Slices]]:
 
 
 def _phases_along(outputs: int, taps: int, stride: int, dilation: int) -> list[Slices]:
-    # Outputs a step apart, and taps a step apart, have pixels lcm(stride, dilation) apart.
+    # Outputs a step apart, and taps a step apart, have pixels lcm(stride, dilation)
+    # apart.
     step = lcm(stride, dilation)
     t_step, k_step = step // stride, step // dilation
     found: list[Slices] = []
     for t, k in product(range(min(t_step, outputs)), range(min(k_step, taps))):
         first = stride * t + dilation * k
         pixels = len(range(t, outputs, t_step)) + len(range(k, taps, k_step)) - 1
-        found.append((slice(t, None, t_step), slice(k, None, k_step),
-                      slice(first, first + step * (pixels - 1) + 1, step)))
+        found.append(
+            (
+                slice(t, None, t_step),
+                slice(k, None, k_step),
+                slice(first, first + step * (pixels - 1) + 1, step),
+            )
+        )
     return found
 
 
@@ -159,8 +180,12 @@ def _slide(a: Array, b: Array) -> Array:
 
 def _widened(*arrays: Array) -> list[Array]:
     """In double precision, or as they are if they hold integers."""
-    return [array if array.dtype.kind in "iu" else
-            array.astype(np.result_type(array, np.float64)) for array in arrays]
+    return [
+        array
+        if array.dtype.kind in "iu"
+        else array.astype(np.result_type(array, np.float64))
+        for array in arrays
+    ]
 
 
 def _rounded(array: Array, dtype: np.dtype[Any], out: Array | None) -> Array:

@@ -6,14 +6,15 @@ With capitals for spectra and a star for the conjugate, each map is a product:
 - grad_x, the stamps of w: X = Y · W, or X* = Y* · W*, added up over o;
 - grad_w, which is y slid over x: W = X · Y*, added up over n.
 
-So three spectra, X, W* and Y*, serve all three. A transform wraps around; the input is cut
-into tiles that overlap by one tap less than the kernel has, and what wraps is thrown away
-or is zero. A stride makes channels of the pixels between two windows, and a dilation makes
-samples of the pixels between two taps; both are views. What is left is a plain convolution.
+So three spectra, X, W* and Y*, serve all three. A transform wraps around; the input is
+cut into tiles that overlap by one tap less than the kernel has, and what wraps is
+thrown away or is zero. A stride makes channels of the pixels between two windows, and a
+dilation makes samples of the pixels between two taps; both are views. What is left is a
+plain convolution.
 
-Each operand is scaled by a power of two before it is transformed, so that large and small
-numbers neither overflow nor vanish on the way. Integers are transformed in pieces of few
-enough bits that the result rounds to the right one.
+Each operand is scaled by a power of two before it is transformed, so that large and
+small numbers neither overflow nor vanish on the way. Integers are transformed in pieces
+of few enough bits that the result rounds to the right one.
 """
 
 from collections.abc import Callable, Iterable
@@ -36,15 +37,15 @@ Array = npt.NDArray[Any]
 
 #: An error is relative to the largest values of a tile, and a NaN spreads over it.
 LOCAL = False
-#: Up to so many channel pairs of a group, products of planes beat a matrix product for each
-#: frequency.
+#: Up to so many channel pairs of a group, products of planes beat a matrix product for
+#: each frequency.
 _FEW = 4
 #: What a tile's sides may be, besides the whole of what there is to transform.
 _SIDES = (16, 24, 32, 48, 64, 96, 128, 192, 256, 512, 1024, 2048, 4096, 8192)
 #: No memory holds more, and SciPy knows no larger transforms.
 _LONGEST = 1 << 48
-#: Numbers up to two to this power, and their inverses, are multiplied and added up as they
-#: are: in single precision there is room for 2**127.
+#: Numbers up to two to this power, and their inverses, are multiplied and added up as
+#: they are: in single precision there is room for 2**127.
 _USUAL = 40
 #: Smaller arrays are not worth a second thread.
 _SMALL = 1 << 16
@@ -78,7 +79,9 @@ def correlate(x: Any, w: Any, geometry: Geometry, out: Array | None = None) -> A
     return _map("y", x, w, geometry, out)
 
 
-def input_gradient(w: Any, y: Any, geometry: Geometry, out: Array | None = None) -> Array:
+def input_gradient(
+    w: Any, y: Any, geometry: Geometry, out: Array | None = None
+) -> Array:
     """grad_x[n, c, p] = sum over o, t, k that meet p of w[o, c, k] · y[n, o, t].
 
     Examples:
@@ -90,7 +93,9 @@ def input_gradient(w: Any, y: Any, geometry: Geometry, out: Array | None = None)
     return _map("x", w, y, geometry, out)
 
 
-def weight_gradient(x: Any, y: Any, geometry: Geometry, out: Array | None = None) -> Array:
+def weight_gradient(
+    x: Any, y: Any, geometry: Geometry, out: Array | None = None
+) -> Array:
     """grad_w[o, c, k] = sum over n, t of y[n, o, t] · x[n, c, p].
 
     Examples:
@@ -103,7 +108,7 @@ def weight_gradient(x: Any, y: Any, geometry: Geometry, out: Array | None = None
 
 
 def prepare(role: str, array: Array, geometry: Geometry) -> Any:
-    """Transform an operand that two maps need; each takes what this returns in its place."""
+    """Transform an operand that two maps need; both take what this returns."""
     if array.dtype.kind in "iu" or not geometry.products:
         return array
     return make_plan(geometry, array.dtype.kind == "f").transform(role, array)
@@ -118,15 +123,18 @@ def _map(out: str, a: Any, b: Any, geometry: Geometry, result: Array | None) -> 
         result[...] = _map_integers(out, a, b, geometry)
     else:
         plan = make_plan(geometry, a.dtype.kind == "f")
-        spectra = {role: operand if isinstance(operand, Spectrum)
-                   else plan.transform(role, operand)
-                   for role, operand in zip(OPERANDS[out], (a, b), strict=True)}
+        spectra = {
+            role: operand
+            if isinstance(operand, Spectrum)
+            else plan.transform(role, operand)
+            for role, operand in zip(OPERANDS[out], (a, b), strict=True)
+        }
         plan.contract(out, spectra, result)
     return result
 
 
 def _map_integers(out: str, a: Array, b: Array, geometry: Geometry) -> Array:
-    """Exact, and wrapped around at 64 bits: the larger operand is halved until it counts."""
+    """Exact, and wrapped around at 64 bits: halve the larger operand until it fits."""
     plan = make_plan(geometry, True)
     large, small = _largest_integer(a), _largest_integer(b)
     if large * small * prod(plan.tile) * plan.terms(out) < _COUNTABLE:
@@ -135,10 +143,16 @@ def _map_integers(out: str, a: Array, b: Array, geometry: Geometry) -> Array:
     bits = max(large, small).bit_length() // 2
     if large >= small:
         high, low = _halves(a, bits)
-        parts = _map_integers(out, high, b, geometry), _map_integers(out, low, b, geometry)
+        parts = (
+            _map_integers(out, high, b, geometry),
+            _map_integers(out, low, b, geometry),
+        )
     else:
         high, low = _halves(b, bits)
-        parts = _map_integers(out, a, high, geometry), _map_integers(out, a, low, geometry)
+        parts = (
+            _map_integers(out, a, high, geometry),
+            _map_integers(out, a, low, geometry),
+        )
     return (parts[0] << bits) + parts[1]
 
 
@@ -153,18 +167,20 @@ def _largest_integer(array: Array) -> int:
 
 
 def _exponent(array: Array) -> int:
-    """The power of two by which to divide an array of very large or very small numbers."""
+    """The power of two by which to divide an array of very large or small numbers."""
     parts = (array.real, array.imag) if array.dtype.kind == "c" else (array,)
     largest = max(max(float(part.max()), -float(part.min())) for part in parts)
     exponent = int(np.frexp(largest)[1]) if isfinite(largest) else 0
     if abs(exponent) <= _USUAL:
         return 0
-    # two powers less than a number of this dtype may have, so that the inverse is one too
+    # two powers less than a number of this dtype may have, so that the inverse is one
+    # too
     room = int(np.finfo(array.dtype).maxexp) - 2
     return min(max(exponent, -room), room)
 
 
-#: How the axes of each role lie in memory, for few channels and for many, and its matrices.
+#: How the axes of each role lie in memory, for few channels and for many, and its
+#: matrices.
 _FEW_ORDER = {"x": "bgcf", "w": "gocf", "y": "bgof"}
 _ORDER = {"x": "bfgc", "w": "fgoc", "y": "bfgo"}
 _MATRICES = {"x": "fgbc", "w": "fgoc", "y": "fgbo"}
@@ -177,9 +193,11 @@ _SUMMED = {"y": ("x", "c"), "x": ("w", "o"), "w": ("x", "b")}
 class Plan(NamedTuple):
     """A convolution as plain ones, in tiles.
 
-    Letters stand for axes: b samples, g groups, c input and o output channels, f the points
+    Letters stand for axes: b samples, g groups, c input and o output channels, f the
+        points
     of a tile, or its frequencies: as many axes as spatial dimensions. With the samples
-    count the phases of a dilation and the tiles, with the channels the phases of a stride.
+    count the phases of a dilation and the tiles, with the channels the phases of a
+    stride.
     """
 
     geometry: Geometry
@@ -229,13 +247,17 @@ class Plan(NamedTuple):
             for sizes, pixels in self.spread[role].get(letter, []):
                 axes += zip(sizes, map(mul, pixels, steps), strict=True)
         shape = [size for size, _ in axes]
-        return as_strided(array, shape, [step if size > 1 else 0 for size, step in axes])
+        return as_strided(
+            array, shape, [step if size > 1 else 0 for size, step in axes]
+        )
 
     def extent(self, role: str) -> Sizes:
         """How many pixels a role's view reaches over."""
         axes = [axis for axes in self.spread[role].values() for axis in axes]
-        return tuple(1 + sum((sizes[i] - 1) * pixels[i] for sizes, pixels in axes)
-                     for i in range(len(self.tile)))
+        return tuple(
+            1 + sum((sizes[i] - 1) * pixels[i] for sizes, pixels in axes)
+            for i in range(len(self.tile))
+        )
 
     def matrices(self, role: str, spectrum: Array) -> Array:
         """One matrix for each frequency and group."""
@@ -249,8 +271,11 @@ class Plan(NamedTuple):
 
     def merged(self, role: str, points: Sizes) -> list[int]:
         """The shape with one axis for each letter but f."""
-        return [size for letter in self.order[role]
-                for size in (points if letter == "f" else (self.size(role, letter),))]
+        return [
+            size
+            for letter in self.order[role]
+            for size in (points if letter == "f" else (self.size(role, letter),))
+        ]
 
     def along(self, role: str) -> tuple[int, ...]:
         """The axes to transform along."""
@@ -263,8 +288,15 @@ class Plan(NamedTuple):
 
     def whole(self, role: str) -> Zeros:
         """The zeros around a role's array so that its last tile is whole, too."""
-        return [(before, max(after, size - before - n)) for (before, after), size, n in zip(
-            self.border(role), self.extent(role), self.geometry.shape(role)[2:], strict=True)]
+        return [
+            (before, max(after, size - before - n))
+            for (before, after), size, n in zip(
+                self.border(role),
+                self.extent(role),
+                self.geometry.shape(role)[2:],
+                strict=True,
+            )
+        ]
 
     def transform(self, role: str, array: Array) -> Spectrum:
         """The spectrum of x, and its conjugate for w and y: what the conjugate has."""
@@ -277,14 +309,16 @@ class Plan(NamedTuple):
         return Spectrum(self.matrices(role, spectrum), exponent, array.dtype)
 
     def _forth(self, role: str, points: Array) -> Array:
-        """Transform axis by axis, the last one first: the zeros of the others come later.
+        """Transform axis by axis, the last one first: the zeros of others come later.
 
         Conjugates are transformed the other way around, after the first axis.
         """
         *others, last = zip(self.along(role), self.tile, strict=True)
         conjugate = role != "x"
         if self.real:
-            spectrum: Array = fft.rfft(points, last[1], last[0], workers=threads.count())
+            spectrum: Array = fft.rfft(
+                points, last[1], last[0], workers=threads.count()
+            )
             if conjugate:
                 _in_threads(_conjugate, spectrum, spectrum)
         else:
@@ -294,10 +328,12 @@ class Plan(NamedTuple):
         return spectrum
 
     def contract(self, out: str, spectra: dict[str, Spectrum], result: Array) -> None:
-        """Multiply two spectra to the third, transform it back, put its tiles together."""
+        """Multiply two spectra, transform back, and put the tiles together."""
         last = self.tile[-1] // 2 + 1 if self.real else self.tile[-1]
-        spectrum = np.empty(self.merged(out, (*self.tile[:-1], last)),
-                            np.result_type(result.dtype, np.complex64))
+        spectrum = np.empty(
+            self.merged(out, (*self.tile[:-1], last)),
+            np.result_type(result.dtype, np.complex64),
+        )
         values = {role: each.values for role, each in spectra.items()}
         if out == "y":
             a, b = values["x"], values["w"].swapaxes(-1, -2)
@@ -310,12 +346,20 @@ class Plan(NamedTuple):
         exponent = sum(each.exponent for each in spectra.values())
         self._put_together(out, points, result, exponent)
 
-    def _put_together(self, out: str, points: Array, result: Array, exponent: int) -> None:
+    def _put_together(
+        self, out: str, points: Array, result: Array, exponent: int
+    ) -> None:
         """Write the tiles of a map where they belong, times two to a power."""
         border, shape = self.border(out), result.shape
         sides = zip(self.extent(out), border, shape[2:], strict=True)
-        reach = tuple(max(extent, before + n + after) for extent, (before, after), n in sides)
-        whole = result if reach == shape[2:] else np.zeros((*shape[:2], *reach), result.dtype)
+        reach = tuple(
+            max(extent, before + n + after) for extent, (before, after), n in sides
+        )
+        whole = (
+            result
+            if reach == shape[2:]
+            else np.zeros((*shape[:2], *reach), result.dtype)
+        )
         view = self.view(out, whole)
         parts = points.reshape(view.shape)
         if out != "x":
@@ -324,11 +368,14 @@ class Plan(NamedTuple):
             whole[...] = 0
             for first in product((0, 1), repeat=len(self.tile)):
                 apart = (slice(None),) * (1 + len(first)) + tuple(
-                    slice(i, None, 2) for i in first)
+                    slice(i, None, 2) for i in first
+                )
                 _in_threads(_add, view[apart], parts[apart])
         if whole is not result or exponent:
-            inside = (slice(before, before + n) for (before, _), n in zip(
-                border, shape[2:], strict=True))
+            inside = (
+                slice(before, before + n)
+                for (before, _), n in zip(border, shape[2:], strict=True)
+            )
             _scaled(result, whole[:, :, *inside], exponent)
 
     def _multiply(self, a: Array, b: Array, out: Array) -> None:
@@ -346,7 +393,8 @@ class Plan(NamedTuple):
     def _back(self, out: str, spectrum: Array) -> Array:
         """Transform back axis by axis, the last one last: what wraps is cut off before.
 
-        X comes out conjugated where the numbers are real; where not, the other way around.
+        X comes out conjugated where the numbers are real; where not, the other way
+        around.
         """
         axes = list(zip(self.along(out), self.tile, self.points(out), strict=True))
         last, conjugate = axes.pop() if self.real else None, out == "x"
@@ -367,19 +415,23 @@ def _transformed(array: Array, axis: int, size: int, inverse: bool, way: str) ->
     """Transform along one axis; on the way back, whichever sign, divide by the size."""
     function = fft.ifft if inverse else fft.fft
     norm = "backward" if inverse == (way == "back") else "forward"
-    result: Array = function(array, size, axis, norm, overwrite_x=True,
-                             workers=threads.count())
+    result: Array = function(
+        array, size, axis, norm, overwrite_x=True, workers=threads.count()
+    )
     return result
 
 
 def _scaled(target: Array, source: Array, exponent: int) -> None:
-    """target = source · 2**exponent, in two steps where the power itself is no number."""
+    """Target = source · 2**exponent, in two steps where the power is no number."""
     if exponent == 0:
         _in_threads(np.copyto, target, source)
         return
     half = exponent // 2
-    steps = (exponent,) if abs(exponent) < np.finfo(target.dtype).maxexp - 1 else (
-        half, exponent - half)
+    steps = (
+        (exponent,)
+        if abs(exponent) < np.finfo(target.dtype).maxexp - 1
+        else (half, exponent - half)
+    )
     for power in steps:
         factor = target.dtype.type(2.0**power)
 
@@ -390,13 +442,18 @@ def _scaled(target: Array, source: Array, exponent: int) -> None:
         source = target
 
 
-def _in_threads(work: Callable[[Array, Array], object], target: Array, source: Array) -> None:
+def _in_threads(
+    work: Callable[[Array, Array], object], target: Array, source: Array
+) -> None:
     """Do it piece by piece, along the longest axis."""
     if not target.size:
         return
     axis = int(np.argmax(target.shape))
     parts = threads.count() if target.size >= _SMALL else 1
-    pieces = [(slice(None),) * axis + (part,) for part in threads.cut(target.shape[axis], parts)]
+    pieces = [
+        (slice(None),) * axis + (part,)
+        for part in threads.cut(target.shape[axis], parts)
+    ]
 
     def each(pieces: Iterable[Any]) -> None:
         for piece in pieces:
@@ -418,32 +475,44 @@ def make_plan(geometry: Geometry, real: bool) -> Plan:
     """The cheapest plan for a geometry."""
     whole = tuple(
         fft.next_fast_len(min(n + k - 1, _LONGEST), real)
-        for n, k in zip(*_of_a_phase(geometry), strict=True))
+        for n, k in zip(*_of_a_phase(geometry), strict=True)
+    )
     taps = _of_a_phase(geometry)[1]
     sizes = [*(n for n in _SIDES if n < max(whole)), max(whole)]
-    tiles = {tuple(max(min(size, n), min(fft.next_fast_len(2 * k, real), n))
-                   for n, k in zip(whole, taps, strict=True)) for size in sizes}
+    tiles = {
+        tuple(
+            max(min(size, n), min(fft.next_fast_len(2 * k, real), n))
+            for n, k in zip(whole, taps, strict=True)
+        )
+        for size in sizes
+    }
     plans = [_tiled(geometry, real, tile) for tile in sorted(tiles)]
     return min(plans, key=lambda plan: _nanoseconds(plan, "yxw"))
 
 
 def _phases(geometry: Geometry) -> tuple[Sizes, Sizes, Sizes]:
-    """The pixels from one output, or tap, of a phase to the next; and the phases of each.
+    """The pixels from one output, or tap, of a phase to the next; and their phases.
 
-    Outputs `outer` apart, and taps `inner` apart, have pixels lcm(stride, dilation) apart.
+    Outputs `outer` apart, and taps `inner` apart, have pixels lcm(stride, dilation)
+    apart.
     """
     common = tuple(map(lcm, geometry.stride, geometry.dilation))
     outer = tuple(a // b for a, b in zip(common, geometry.stride, strict=True))
     inner = tuple(a // b for a, b in zip(common, geometry.dilation, strict=True))
-    return (common, tuple(map(min, outer, geometry.outputs)),
-            tuple(map(min, inner, geometry.taps)))
+    return (
+        common,
+        tuple(map(min, outer, geometry.outputs)),
+        tuple(map(min, inner, geometry.taps)),
+    )
 
 
 def _of_a_phase(geometry: Geometry) -> tuple[Sizes, Sizes]:
     """How many outputs, and how many taps, a phase has."""
     _, outer, inner = _phases(geometry)
-    return (tuple(-(-t // n) for t, n in zip(geometry.outputs, outer, strict=True)),
-            tuple(-(-k // n) for k, n in zip(geometry.taps, inner, strict=True)))
+    return (
+        tuple(-(-t // n) for t, n in zip(geometry.outputs, outer, strict=True)),
+        tuple(-(-k // n) for k, n in zip(geometry.taps, inner, strict=True)),
+    )
 
 
 def _tiled(geometry: Geometry, real: bool, tile: Sizes) -> Plan:
@@ -453,15 +522,30 @@ def _tiled(geometry: Geometry, real: bool, tile: Sizes) -> Plan:
     ones = (1,) * len(taps)
     step = tuple(t - k + 1 for t, k in zip(tile, taps, strict=True))
     tiles = tuple(-(-n // s) for n, s in zip(outputs, step, strict=True))
-    counts = {"b": geometry.batch, "g": geometry.groups, "c": geometry.channels,
-              "o": geometry.filters}
-    return Plan(geometry, tile, real, counts, {
-        "x": {"b": [(outer, geometry.stride), (tiles, tuple(map(mul, common, step)))],
-              "c": [(inner, geometry.dilation)], "f": [(tile, common)]},
-        "y": {"b": [(outer, ones), (tiles, tuple(map(mul, outer, step)))],
-              "f": [(step, outer)]},
-        "w": {"c": [(inner, ones)], "f": [(taps, inner)]},
-    })
+    counts = {
+        "b": geometry.batch,
+        "g": geometry.groups,
+        "c": geometry.channels,
+        "o": geometry.filters,
+    }
+    return Plan(
+        geometry,
+        tile,
+        real,
+        counts,
+        {
+            "x": {
+                "b": [(outer, geometry.stride), (tiles, tuple(map(mul, common, step)))],
+                "c": [(inner, geometry.dilation)],
+                "f": [(tile, common)],
+            },
+            "y": {
+                "b": [(outer, ones), (tiles, tuple(map(mul, outer, step)))],
+                "f": [(step, outer)],
+            },
+            "w": {"c": [(inner, ones)], "f": [(taps, inner)]},
+        },
+    )
 
 
 def cost(geometry: Geometry, maps: str, dtype: np.dtype[Any]) -> float:
@@ -479,7 +563,9 @@ def _nanoseconds(plan: Plan, maps: str) -> float:
     """What a plan costs in single precision, each operand being transformed once."""
     points = {role: prod(plan.merged(role, plan.tile)) for role in "xwy"}
     frequencies = prod(plan.tile) // (1 + plan.real) * plan.counts["g"]
-    products = frequencies * plan.size("x", "b") * plan.size("x", "c") * plan.counts["o"]
+    products = (
+        frequencies * plan.size("x", "b") * plan.size("x", "c") * plan.counts["o"]
+    )
     operands = {role for out in maps for role in OPERANDS[out]}
     transforms = sum(points[role] for role in (*operands, *maps))  # there, and back
     if plan.is_few:

@@ -1,13 +1,13 @@
 """Windows times weights: each window a column, all channels' weights a row, by BLAS.
 
-The columns repeat each pixel as often as there are taps. They are never made all at once,
-but piece by piece, each small enough to stay in the processor's cache until it has been
-multiplied. So beyond the result this engine needs a few times `PIECE` bytes for each
-thread, and its copies cost little.
+The columns repeat each pixel as often as there are taps. They are never made all at
+once, but piece by piece, each small enough to stay in the processor's cache until it
+has been multiplied. So beyond the result this engine needs a few times `PIECE` bytes
+for each thread, and its copies cost little.
 
-Where there are clearly fewer outputs than channels, the products come first: every pixel is
-multiplied by every tap, which takes no copy for each tap, and then the products are shifted
-and added.
+Where there are clearly fewer outputs than channels, the products come first: every
+pixel is multiplied by every tap, which takes no copy for each tap, and then the
+products are shifted and added.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -30,16 +30,19 @@ Piece = tuple[Any, ...]  # slices of the samples and of each spatial dimension
 LOCAL = True
 #: Bytes of a piece at most, its columns and its outputs together.
 PIECE = 1 << 21
-#: Up to so many numbers, of columns, outputs, and products, which count an eighth, are for
-#: a thread alone: two would wait for one another's turn in the interpreter.
+#: Up to so many numbers, of columns, outputs, and products, which count an eighth, are
+#: for a thread alone: two would wait for one another's turn in the interpreter.
 SHORT = 1 << 22
-#: To add a product, and to multiply one that is not needed, in copies of a number; measured.
+#: To add a product, and to multiply one that is not needed, in copies of a number;
+#: measured.
 _ADDED, _MULTIPLIED = 1.5, 0.12
 #: Bytes of a number in double precision.
 _DOUBLE = 8
 
 
-def correlate(x: Array, w: Array, geometry: Geometry, out: Array | None = None) -> Array:
+def correlate(
+    x: Array, w: Array, geometry: Geometry, out: Array | None = None
+) -> Array:
     """y[n, o, t] = sum over c, k of w[o, c, k] · x[n, c, p].
 
     Args:
@@ -79,15 +82,16 @@ def _multiply_columns(x: Array, w: Array, geometry: Geometry, y: Array) -> None:
 
 
 def multiplies_first(geometry: Geometry) -> bool:
-    """Tell whether to multiply each pixel by each tap before anything is shifted and added.
+    """Tell whether to multiply each pixel by each tap before anything is added up.
 
     What two pieces share is multiplied for both; its products must fit in a piece.
     """
     taps, inside = prod(geometry.taps), geometry.bordered[2:]
     if max(geometry.stride) > 1 or taps == 1:
         return False
-    shared = max((reach - 1) * prod(inside[i + 1 :])
-                 for i, reach in enumerate(geometry.span))
+    shared = max(
+        (reach - 1) * prod(inside[i + 1 :]) for i, reach in enumerate(geometry.span)
+    )
     if geometry.w[0] * taps * shared * _DOUBLE > PIECE:
         return False
     pixels, places = prod(inside), prod(geometry.outputs)
@@ -106,7 +110,9 @@ def _add_products(x: Array, w: Array, geometry: Geometry, y: Array) -> None:
             y_, pixels = y[n, :, :, *t], np.ascontiguousarray(patch(x, geometry, n, *t))
             size = prod(pixels.shape[2:])
             products = rows @ pixels.reshape(len(pixels), groups, w.shape[1], size)
-            products = products.reshape(*y_.shape[:3], *geometry.taps, *pixels.shape[2:])
+            products = products.reshape(
+                *y_.shape[:3], *geometry.taps, *pixels.shape[2:]
+            )
             y_[...] = added_up(products, geometry, y_.shape[3:])
             del pixels, products  # before the next ones are made
 
@@ -114,8 +120,9 @@ def _add_products(x: Array, w: Array, geometry: Geometry, y: Array) -> None:
     _share(work, geometry, rows.shape, y.itemsize / 2)
 
 
-def weight_gradient(x: Array, y: Array, geometry: Geometry,
-                    out: Array | None = None) -> Array:
+def weight_gradient(
+    x: Array, y: Array, geometry: Geometry, out: Array | None = None
+) -> Array:
     """grad_w[o, c, k] = sum over n, t of y[n, o, t] · x[n, c, p].
 
     Args:
@@ -152,11 +159,13 @@ def weight_gradient(x: Array, y: Array, geometry: Geometry,
     return grad_w
 
 
-def input_gradient(w: Array, y: Array, geometry: Geometry,
-                   out: Array | None = None) -> Array:
+def input_gradient(
+    w: Array, y: Array, geometry: Geometry, out: Array | None = None
+) -> Array:
     """grad_x[n, c, p] = sum over o, t, k that meet p of w[o, c, k] · y[n, o, t].
 
-    The flipped weights over the windows of a bordered cotangent; or stamps, for a stride.
+    The flipped weights over the windows of a bordered cotangent; or stamps, for a
+    stride.
 
     Args:
         w: The weight.
@@ -202,33 +211,47 @@ def _stamped(w: Array, y: Array, geometry: Geometry, out: Array | None) -> Array
     # in larger pieces: few additions at once hold each other up less
     for piece in _pieces(geometry, rows.shape, y.itemsize / 2):
         images.setdefault(piece[0].start, []).append(piece)
-    threads.share(work, list(images.values()), is_short(_columns_of(geometry), *rows.shape[1:]))
+    threads.share(
+        work, list(images.values()), is_short(_columns_of(geometry), *rows.shape[1:])
+    )
     return grad_x
 
 
 def _places(geometry: Geometry, t: Sequence[slice]) -> Iterable[tuple[Any, Any, Any]]:
-    """For each tap: the pixels that its stamps go to, and which of the stamps those are."""
-    along = [[_inside(part, size, s, d * k - before) for k in range(taps)]
-             for part, size, taps, s, d, (before, _) in zip(
-                 t, geometry.pixels, geometry.taps, geometry.stride, geometry.dilation,
-                 geometry.padding, strict=True)]
+    """For each tap: the pixels that its stamps go to, and which stamps go there."""
+    along = [
+        [_inside(part, size, s, d * k - before) for k in range(taps)]
+        for part, size, taps, s, d, (before, _) in zip(
+            t,
+            geometry.pixels,
+            geometry.taps,
+            geometry.stride,
+            geometry.dilation,
+            geometry.padding,
+            strict=True,
+        )
+    ]
     for k, place in zip(np.ndindex(*geometry.taps), product(*along), strict=True):
         where, put = zip(*place, strict=True)
         yield k, where, put
 
 
 def _inside(t: slice, size: int, stride: int, shift: int) -> tuple[slice, slice]:
-    """The pixels stride·t + shift that there are, and which of the part of t those are."""
+    """The pixels stride·t + shift that there are, and the part of t they belong to."""
     first = max(t.start, -(shift // stride))
     last = max(first, min(t.stop, (size - 1 - shift) // stride + 1))
     start = stride * first + shift
-    return (slice(start, start + stride * (last - first), stride),
-            slice(first - t.start, last - t.start))
+    return (
+        slice(start, start + stride * (last - first), stride),
+        slice(first - t.start, last - t.start),
+    )
 
 
 def cost(geometry: Geometry, maps: str, dtype: np.dtype[Any]) -> float:
     """Estimate some of the maps, in seconds."""
-    return sum(_cost(geometry, role, dtype) for role in maps) if geometry.products else 0
+    return (
+        sum(_cost(geometry, role, dtype) for role in maps) if geometry.products else 0
+    )
 
 
 def _cost(geometry: Geometry, role: str, dtype: np.dtype[Any]) -> float:
@@ -236,8 +259,15 @@ def _cost(geometry: Geometry, role: str, dtype: np.dtype[Any]) -> float:
     if role == "x" and not _stamps(geometry):
         geometry, role = geometry.turned, "y"
     columns, taps = _columns_of(geometry), prod(geometry.taps)
-    outputs, inputs, row = geometry.filters, geometry.channels * taps, geometry.outputs[-1]
-    products, moved = columns * inputs * outputs, 9 * columns * inputs / row * (taps > 1)
+    outputs, inputs, row = (
+        geometry.filters,
+        geometry.channels * taps,
+        geometry.outputs[-1],
+    )
+    products, moved = (
+        columns * inputs * outputs,
+        9 * columns * inputs / row * (taps > 1),
+    )
     if role == "x":
         outputs, inputs = inputs, outputs
         moved = (2.2 + 31 / row) * columns * outputs + 1400 * geometry.batch * taps
@@ -258,7 +288,7 @@ def _price(dtype: np.dtype[Any]) -> float:
 
 
 def is_short(columns: int, outputs: int, inputs: int) -> bool:
-    """Tell whether a thread alone should multiply so many columns of `inputs` numbers."""
+    """Tell whether a thread alone should multiply so many columns."""
     return columns * (outputs + inputs + outputs * inputs // 8) < SHORT
 
 
@@ -267,15 +297,19 @@ def _columns_of(geometry: Geometry) -> int:
     return geometry.batch * geometry.groups * prod(geometry.outputs)
 
 
-def _share(work: Callable[[Iterable[Piece]], Any], geometry: Geometry, rows: Sequence[int],
-           size: float) -> list[Any]:
-    """Deal the pieces of y to the threads, or to this one alone if there is little to do."""
+def _share(
+    work: Callable[[Iterable[Piece]], Any],
+    geometry: Geometry,
+    rows: Sequence[int],
+    size: float,
+) -> list[Any]:
+    """Deal the pieces of y to the threads, or to this one if there is little to do."""
     alone = is_short(_columns_of(geometry), rows[1], rows[2])
     return threads.share(work, _pieces(geometry, rows, size), alone)
 
 
 def _pieces(geometry: Geometry, rows: Sequence[int], size: float) -> list[Piece]:
-    """Cut samples and outputs into pieces of at most `PIECE` bytes, of numbers of `size`."""
+    """Cut samples and outputs into pieces of `PIECE` bytes, a number having `size`."""
     sizes = (geometry.batch, *geometry.outputs)
     each = rows[0] * (rows[1] + rows[2]) * size
     count = ceil(prod(sizes) * each / PIECE)

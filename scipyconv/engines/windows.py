@@ -1,4 +1,4 @@
-"""Shifted views: the windows of an input, and the products that belong to one output."""
+"""Shifted views: the windows of an input, and the products of one output."""
 
 from collections.abc import Sequence
 from operator import mul
@@ -25,13 +25,18 @@ def patch(x: Array, geometry: Geometry, n: slice, *t: slice) -> Array:
     Examples:
         >>> x = np.array([[[1.0, 2, 3]]])
         >>> geometry = Geometry(x.shape, (1, 1, 2), (1, 1, 3), (1,), ((1, 0),), (1,), 1)
-        >>> patch(x, geometry, slice(0, 1), slice(0, 2))  # what the first two windows see
+        >>> patch(x, geometry, slice(0, 1), slice(0, 2))  # the first two windows
         array([[[0., 1., 2.]]])
     """
     source, target, shape = list[slice](), list[slice](), list[int]()
     for part, pixels, stride, span, (before, _) in zip(
-            t, geometry.pixels, geometry.stride, geometry.span, geometry.padding,
-            strict=True):
+        t,
+        geometry.pixels,
+        geometry.stride,
+        geometry.span,
+        geometry.padding,
+        strict=True,
+    ):
         size = stride * (part.stop - part.start - 1) + span
         first = stride * part.start - before
         low = min(max(first, 0), pixels)
@@ -44,7 +49,9 @@ def patch(x: Array, geometry: Geometry, n: slice, *t: slice) -> Array:
     if seen.shape[2:] == (*shape,):
         return seen
     whole = np.zeros((*seen.shape[:2], *shape), x.dtype)
-    whole[:, :, *target] = seen  # one call; `padded` takes more, and threads wait in each
+    whole[:, :, *target] = (
+        seen  # one call; `padded` takes more, and threads wait in each
+    )
     return whole
 
 
@@ -60,26 +67,39 @@ def windows(patch: Array, geometry: Geometry, outputs: Sequence[int]) -> Array:
     """
     n, c, *p = patch.strides
     shape = (len(patch), geometry.groups, geometry.channels, *geometry.taps, *outputs)
-    return _view(patch, shape, (
-        n, geometry.channels * c, c,
-        *map(mul, geometry.steps[1], p), *map(mul, geometry.steps[0], p)))
+    return _view(
+        patch,
+        shape,
+        (
+            n,
+            geometry.channels * c,
+            c,
+            *map(mul, geometry.steps[1], p),
+            *map(mul, geometry.steps[0], p),
+        ),
+    )
 
 
 def added_up(products: Array, geometry: Geometry, outputs: Sequence[int]) -> Array:
-    """`(N, groups, O, T...)`: the sum over k of products[n, group, o, k, t + dilation·k].
+    """`(N, groups, O, T...)`: the sum of products[n, group, o, k, t + dilation·k].
 
-    For a stride of 1. One long run for each tap is added faster than many short rows; the
-    sums in the gaps between the rows are left out.
+    For a stride of 1. One long run for each tap is added faster than many short rows;
+    the sums in the gaps between the rows are left out.
     """
     end = 3 + len(geometry.taps)
-    first, apart, pixels = (products.strides[:3], products.strides[3:end],
-                            products.strides[end:])
+    first, apart, pixels = (
+        products.strides[:3],
+        products.strides[3:end],
+        products.strides[end:],
+    )
     taps = [a + d * p for a, d, p in zip(apart, geometry.dilation, pixels, strict=True)]
     steps = zip(outputs, pixels, strict=True)
     long = 1 + sum((t - 1) * p for t, p in steps) // pixels[-1]
     sums = np.add.reduce(
         _view(products, (*products.shape[:end], long), (*first, *taps, pixels[-1])),
-        tuple(range(3, end)), dtype=products.dtype)
+        tuple(range(3, end)),
+        dtype=products.dtype,
+    )
     return _view(sums, (*sums.shape[:3], *outputs), (*sums.strides[:3], *pixels))
 
 

@@ -42,7 +42,8 @@ def bordered(x: Array, geometry: Geometry) -> Array:
 
     Examples:
         >>> x = np.ones((1, 1, 2))
-        >>> bordered(x, Geometry(x.shape, (1, 1, 1), (1, 1, 3), (1,), ((1, 0),), (1,), 1))
+        >>> w, y = (1, 1, 1), (1, 1, 3)
+        >>> bordered(x, Geometry(x.shape, w, y, (1,), ((1, 0),), (1,), 1))
         array([[[0., 1., 1.]]])
     """
     if geometry.bordered == x.shape:
@@ -51,7 +52,11 @@ def bordered(x: Array, geometry: Geometry) -> Array:
 
 
 def _surrounded(x: Array, shape: Sequence[int], inside: tuple[Any, ...]) -> Array:
-    z = np.zeros(shape, x.dtype) if x.size < _LARGE else _cleared(shape, inside, x.dtype)
+    z = (
+        np.zeros(shape, x.dtype)
+        if x.size < _LARGE
+        else _cleared(shape, inside, x.dtype)
+    )
     z[inside] = x
     return z
 

@@ -1,4 +1,4 @@
-"""The textbook layer: one filter over one plane, forward and backward by `scipy.signal`."""
+"""The textbook layer: one filter over one plane, by `scipy.signal`."""
 
 from scipyconv.textbook.single_channel import ScipyConv2d, ScipyConv2dFunction
 

@@ -1,7 +1,7 @@
 """What the textbook layer accepts, and how it refuses the rest.
 
-Each error has the class that PyTorch's own layer raises for the same mistake. Its message
-names the argument, and says what is allowed, what came, and what to do.
+Each error has the class that PyTorch's own layer raises for the same mistake. Its
+message names the argument, and says what is allowed, what came, and what to do.
 """
 
 import sys
@@ -22,15 +22,17 @@ def check_tensors(input: Any, filter: Any, bias: Any) -> None:
         TypeError: an argument is not a tensor (`bias` may be None).
         NotImplementedError: an unsupported dtype, such as bool, or a nested tensor.
         RuntimeError: a tensor that is sparse or not in main memory, two devices, two
-            dtypes, a wrong number of dimensions, a filter larger than the input, a bias of
-            another size.
+            dtypes, a wrong number of dimensions, a filter larger than the input, a bias
+            of another size.
 
     Examples:
         >>> check_tensors(torch.zeros(4, 4), torch.zeros(5, 3), None)
         Traceback (most recent call last):
         ...
-        RuntimeError: filter must not be larger than the input: filter is 5 by 3, input is 4
-        by 4; pass a smaller filter, or pad the input: torch.nn.functional.pad(input, (0, 0,
+        RuntimeError: filter must not be larger than the input: filter is 5 by 3, input
+        is 4
+        by 4; pass a smaller filter, or pad the input: torch.nn.functional.pad(input,
+        (0, 0,
         0, 1))
     """
     tensors = {"input": input, "filter": filter, "bias": bias}
@@ -47,8 +49,10 @@ def check_layer(filter_height: Any, filter_width: Any, dtype: Any) -> None:
     Raises:
         TypeError: a size that is not an int (a bool is none), or a `dtype` that is no
             torch.dtype.
-        RuntimeError: a negative size, or a dtype that carries no gradient, such as int64.
-        ValueError: a size of 0, which torch would accept, to fail when the layer is called.
+        RuntimeError: a negative size, or a dtype that carries no gradient, such as
+            int64.
+        ValueError: a size of 0, which torch would accept, to fail when the layer is
+            called.
         NotImplementedError: another dtype that is not supported.
 
     Examples:
@@ -75,34 +79,38 @@ def check_not_traced() -> None:
         ...
         NotImplementedError: the layer must not be traced into a graph, ...
     """
-    # Whoever traces has imported this; importing it here would cost half a second and sympy.
+    # Whoever traces has imported this; importing it here would cost half a second and
+    # sympy.
     proxies = sys.modules.get("torch.fx.experimental.proxy_tensor")
     if proxies is not None and proxies.get_proxy_mode() is not None:
         raise NotImplementedError(
             "the layer must not be traced into a graph, which cannot record what SciPy "
-            "computes: torch.export, torch.func.linearize or make_fx is tracing it; call it "
-            "as it is, or use scipyconv.nn.Conv2d"
+            "computes: torch.export, torch.func.linearize or make_fx is tracing it; "
+            "call it as it is, or use scipyconv.nn.Conv2d"
         )
 
 
 def _check_size(name: str, size: Any) -> None:
     if isinstance(size, bool) or not isinstance(size, Integral):
         raise TypeError(
-            f"{name} must be an int: it is {shown(size)}, of type {type(size).__name__}; "
-            f"pass 3, say"
+            f"{name} must be an int: it is {shown(size)}, of type "
+            f"{type(size).__name__}; pass 3, say"
         )
     if size < 1:
         error = RuntimeError if size < 0 else ValueError  # torch accepts 0
         raise error(f"{name} must be at least 1: it is {shown(size)}; pass 3, say")
     if int(size) >= 1 << 63:
-        raise ValueError(f"{name} must fit in 64 bits: it is {shown(size)}; pass 3, say")
+        raise ValueError(
+            f"{name} must fit in 64 bits: it is {shown(size)}; pass 3, say"
+        )
 
 
 def _check_shapes(input: torch.Size, filter: torch.Size) -> None:
     if len(input) < 2:
         raise RuntimeError(
-            f"input must have 2 dimensions, height and width, behind any batch dimensions: "
-            f"its shape is {tuple(input)}; pass input.reshape(height, width)"
+            "input must have 2 dimensions, height and width, behind any batch "
+            f"dimensions: its shape is {tuple(input)}; pass input.reshape(height, "
+            "width)"
         )
     if len(filter) != 2:
         raise RuntimeError(

@@ -110,9 +110,14 @@ class ScipyConv2d(nn.Module):
 
     bias: nn.Parameter | None
 
-    def __init__(self, filter_height: int, filter_width: int, bias: bool = True,
-                 device: torch.device | str | None = None,
-                 dtype: torch.dtype | None = None) -> None:
+    def __init__(
+        self,
+        filter_height: int,
+        filter_width: int,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
         check_layer(filter_height, filter_width, dtype)
         w = torch.empty(filter_height, filter_width, device=device, dtype=dtype)

@@ -9,15 +9,29 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    Page,
+    Route,
+    expect,
+    sync_playwright,
+)
 
 from scipyconv_site import pages
 
 PHONE, DESKTOP = {"width": 360, "height": 740}, {"width": 1280, "height": 900}
 CODE = "learn/01-one-output.md"
 # One page of each kind, to be read in the dark scheme too.
-KINDS = ("index.md", "learn/07-how-a-pixel-is-blamed.md", "learn/summary.md", "how-to/padding.md",
-         "explain/matrix-view.md", "reference/api.md", "reference/notation.md")
+KINDS = (
+    "index.md",
+    "learn/07-how-a-pixel-is-blamed.md",
+    "learn/summary.md",
+    "how-to/padding.md",
+    "explain/matrix-view.md",
+    "reference/api.md",
+    "reference/notation.md",
+)
 PAGES = sorted(str(path.relative_to(pages.DOCS)) for path in pages.DOCS.rglob("*.md"))
 
 
@@ -41,8 +55,14 @@ def address(site: Path) -> Iterator[str]:
 def browser() -> Iterator[Browser]:
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     assert chromium, "install Chromium to run the browser tests"
-    quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking",
-             "--disable-component-update", "--disable-sync", "--no-first-run"]
+    quiet = [
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--no-first-run",
+    ]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=quiet)
         yield browser
@@ -59,7 +79,9 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
 def url(address: str, source: str) -> str:
     """Where MkDocs puts the page of a source."""
     name = source.removesuffix(".md")
-    return address + (name.removesuffix("index") if name.endswith("index") else name + "/")
+    return address + (
+        name.removesuffix("index") if name.endswith("index") else name + "/"
+    )
 
 
 def opened(context: BrowserContext, address: str, source: str) -> Page:
@@ -78,8 +100,11 @@ def with_one_entry(route: Route) -> None:
 def test_a_page_asks_no_other_host_fits_a_phone_and_can_be_read_by_all(
     browser: Browser, address: str, source: str
 ) -> None:
-    context = browser.new_context(viewport=PHONE, reduced_motion="reduce")  # no fading of colours
-    # To index the whole site for each page would take most of the time; search has its own test.
+    context = browser.new_context(
+        viewport=PHONE, reduced_motion="reduce"
+    )  # no fading of colours
+    # To index the whole site for each page would take most of the time; search has its
+    # own test.
     context.route("**/search_index.json", with_one_entry)
     page = context.new_page()
     asked: list[str] = []
@@ -88,13 +113,17 @@ def test_a_page_asks_no_other_host_fits_a_phone_and_can_be_read_by_all(
     page.on("console", lambda message: errors.append(message.text))
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(url(address, source), wait_until="networkidle")
-    page.evaluate("document.querySelectorAll('details').forEach(fold => fold.open = true)")
+    page.evaluate(
+        "document.querySelectorAll('details').forEach(fold => fold.open = true)"
+    )
     assert [u for u in asked if not u.startswith((address, "data:"))] == []
     assert len(asked) > 5  # the page itself, its style, its script, its fonts
     assert errors == []
     wide = page.evaluate("document.documentElement.scrollWidth")
     assert wide <= PHONE["width"], f"{source} is {wide} pixels wide on a phone"
-    if source != CODE:  # highlighted code looks the same everywhere and takes most of the time
+    if (
+        source != CODE
+    ):  # highlighted code looks the same everywhere and takes most of the time
         page.evaluate("document.querySelectorAll('pre').forEach(code => code.remove())")
     assert violations(page) == []
     if source in (CODE, *KINDS):
@@ -107,7 +136,9 @@ def violations(page: Page, **options: object) -> list[tuple[str, list[str]]]:
     """What hinders a reader who cannot see the page well, or uses a keyboard alone."""
     options["resultTypes"] = ["violations"]
     found = Axe().run(page, options=options).response["violations"]
-    return [(each["id"], [node["html"][:200] for node in each["nodes"]]) for each in found]
+    return [
+        (each["id"], [node["html"][:200] for node in each["nodes"]]) for each in found
+    ]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -123,11 +154,16 @@ def test_the_roles_colours_and_the_type_reach_figures_and_equations(
         const ink = element => getComputedStyle(element);
         return [ink(document.querySelector("math .role-x")).color,
                 ink(document.querySelector(".drawn path[style*='--role-x']")).fill]}""")
-    assert set(colour) == {{"light": "rgb(37, 99, 217)", "dark": "rgb(80, 145, 241)"}[scheme]}
+    assert set(colour) == {
+        {"light": "rgb(37, 99, 217)", "dark": "rgb(80, 145, 241)"}[scheme]
+    }
     fonts = page.evaluate(
-        "[...document.fonts].filter(font => font.status == 'loaded').map(font => font.family)")
+        "[...document.fonts].filter(font => font.status == 'loaded').map(font => "
+        "font.family)"
+    )
     assert {"Source Serif 4", "Source Sans 3", "Source Code Pro", "STIX Two Math"} <= {
-        font.strip('"') for font in fonts}
+        font.strip('"') for font in fonts
+    }
     context.close()
 
 
@@ -149,7 +185,9 @@ def test_search_finds_a_page(context: BrowserContext, address: str) -> None:
     page = opened(context, address, "index.md")
     page.locator(".md-search__input").click()
     result = page.locator(".md-search-result__meta")
-    expect(result).to_have_text("Type to start searching", timeout=20_000)  # the index has come
+    expect(result).to_have_text(
+        "Type to start searching", timeout=20_000
+    )  # the index has come
     page.keyboard.type("cotangent")
     expect(page.locator(".md-search-result__link").first).to_be_visible(timeout=20_000)
     expect(result).to_contain_text("matching document")
@@ -163,15 +201,21 @@ def test_the_scheme_can_be_switched(context: BrowserContext, address: str) -> No
     assert page.evaluate("document.body.dataset.mdColorScheme") == "default"
 
 
-def test_a_chapter_leads_back_on_and_to_its_source(context: BrowserContext, address: str) -> None:
+def test_a_chapter_leads_back_on_and_to_its_source(
+    context: BrowserContext, address: str
+) -> None:
     page = opened(context, address, "learn/04-not-a-convolution.md")
-    expect(page.locator(".md-footer__link--prev")).to_contain_text("What does a filter see?")
+    expect(page.locator(".md-footer__link--prev")).to_contain_text(
+        "What does a filter see?"
+    )
     expect(page.locator(".md-footer__link--next")).to_contain_text("What comes back?")
     edit = page.locator("a[rel=edit]").get_attribute("href")
     assert edit.endswith("/edit/main/docs/learn/04-not-a-convolution.md")
 
 
-def test_an_answer_is_folded_until_it_is_asked_for(context: BrowserContext, address: str) -> None:
+def test_an_answer_is_folded_until_it_is_asked_for(
+    context: BrowserContext, address: str
+) -> None:
     page = opened(context, address, "learn/01-one-output.md")
     answer = page.locator("details", has_text="Answer").first
     code = answer.locator("pre").first

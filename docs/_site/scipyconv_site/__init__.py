@@ -1,1 +1,2 @@
-"""What the site needs to build itself: figures, equations and fonts. Not part of the package."""
+"""What the site needs to build itself: figures, equations and fonts. Not part of the
+package."""

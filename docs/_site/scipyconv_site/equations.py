@@ -1,8 +1,8 @@
-"""Turn the equations that ``pymdownx.arithmatex`` finds into MathML, when the page is built.
+"""Turn the equations that ``pymdownx.arithmatex`` finds into MathML, when the page is
+built.
 
-The browser sets MathML by itself: no script, no network, and the text can be read aloud and copied.
-The letters x, w, y and g take the colour of their role.
-"""
+The browser sets MathML by itself: no script, no network, and the text can be read aloud
+and copied. The letters x, w, y and g take the colour of their role."""
 
 import html
 from xml.etree import ElementTree
@@ -16,11 +16,14 @@ ROLES = {"x", "w", "y", "g"}
 
 
 def to_mathml(latex: str, display: str) -> ElementTree.Element:
-    """An equation as an element; a command that the converter does not know fails the build."""
+    """An equation as an element; a command that the converter does not know fails the
+    build."""
     markup = convert(latex, display=display)
     math = ElementTree.fromstring(markup.replace(f' xmlns="{NAMESPACE}"', ""))
     if "\\" in "".join(math.itertext()) or "&" in "".join(math.itertext()):
-        raise ValueError(f"the equation {latex!r} holds a command that is not understood")
+        raise ValueError(
+            f"the equation {latex!r} holds a command that is not understood"
+        )
     for letter in math.iter("mi"):
         if letter.text in ROLES:
             letter.set("class", f"role-{letter.text}")
@@ -28,7 +31,9 @@ def to_mathml(latex: str, display: str) -> ElementTree.Element:
     for table in math.iter("mtable"):
         for cell in table.iter("mtd"):
             if side := cell.attrib.pop("columnalign", None):
-                table.set("class", "aligned")  # Chromium ignores the attribute, the style sheet not
+                table.set(
+                    "class", "aligned"
+                )  # Chromium ignores the attribute, the style sheet not
                 cell.set("class", side)
     return math
 
@@ -41,7 +46,11 @@ def space(math: ElementTree.Element) -> None:
             if child.tag == "mo" and child.text == "/":
                 child.attrib.update(lspace="0", rspace="0")
             elif child.tag == "mo" and child.text in {"+", "-", "\N{MINUS SIGN}"}:
-                opens = before is not None and before.tag == "mo" and before.text not in {")", "]"}
+                opens = (
+                    before is not None
+                    and before.tag == "mo"
+                    and before.text not in {")", "]"}
+                )
                 if before is None or opens:
                     child.set("form", "prefix")
             before = child
@@ -58,12 +67,15 @@ class Equations(Treeprocessor):
                 math = to_mathml(latex[2:-2].strip(), display)
                 element.text = None
                 if element.tag == "div":
-                    element.set("tabindex", "0")  # on a phone a wide one scrolls, by keyboard too
+                    element.set(
+                        "tabindex", "0"
+                    )  # on a phone a wide one scrolls, by keyboard too
                 element[:] = [math]
 
 
 class EquationsExtension(Extension):
-    """The extension; it runs after the inline patterns, so that none of them touches the MathML."""
+    """The extension; it runs after the inline patterns, so that none of them touches
+    the MathML."""
 
     def extendMarkdown(self, md: Markdown) -> None:  # noqa: N802 - Markdown's own name
         md.treeprocessors.register(Equations(md), "scipyconv-equations", 5)

@@ -1,8 +1,9 @@
-"""Run the block under a ``<!-- figure: alternative text -->`` and show what it drew below it.
+"""Run the block under a ``<!-- figure: alternative text -->`` and show what it drew
+below it.
 
-A Markdown extension and not a MkDocs hook, so that whatever renders the Markdown draws the figures.
-The block stays an ordinary ``python`` fence: the tests run the very text that drew the figure.
-"""
+A Markdown extension and not a MkDocs hook, so that whatever renders the Markdown draws
+the figures. The block stays an ordinary ``python`` fence: the tests run the very text
+that drew the figure."""
 
 import contextlib
 import hashlib
@@ -39,14 +40,24 @@ def to_svg(figure: Figure, alt: str, prefix: str) -> str:
     """One figure as SVG that takes its colours and its type from the page."""
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix}):
-        figure.savefig(buffer, format="svg", transparent=True, dpi=192,
-                       metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+        figure.savefig(
+            buffer,
+            format="svg",
+            transparent=True,
+            dpi=192,
+            metadata={"Date": None, "Creator": None, "Format": None, "Type": None},
+        )
     svg = buffer.getvalue()
-    svg = svg[svg.index("<svg"):]
+    svg = svg[svg.index("<svg") :]
     width, height = 72 * figure.get_size_inches()
     label = html.escape(alt, quote=True)
-    svg = re.sub(r"<svg[^>]*>", f'<svg viewBox="0 0 {width:g} {height:g}" role="img" '
-                 f'aria-label="{label}" style="width: {width:.0f}px">', svg, count=1)
+    svg = re.sub(
+        r"<svg[^>]*>",
+        f'<svg viewBox="0 0 {width:g} {height:g}" role="img" '
+        f'aria-label="{label}" style="width: {width:.0f}px">',
+        svg,
+        count=1,
+    )
     svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
     for role, hue in draw.COLOUR.items():
         if role != "plain":
@@ -54,8 +65,11 @@ def to_svg(figure: Figure, alt: str, prefix: str) -> str:
     svg = svg.replace(draw.INK, "currentColor").replace("#000000", "currentColor")
     svg = svg.replace(draw.MUTED, "var(--figure-muted)")
     svg = re.sub(r"font-family: [^;\"]*", TYPE, svg)
-    svg = re.sub(r"font: (?:(bold|\d+) )?([\d.]+px) [^;\"]*",
-                 lambda m: f"font-weight: {m[1] or 'normal'}; font-size: {m[2]}; {TYPE}", svg)
+    svg = re.sub(
+        r"font: (?:(bold|\d+) )?([\d.]+px) [^;\"]*",
+        lambda m: f"font-weight: {m[1] or 'normal'}; font-size: {m[2]}; {TYPE}",
+        svg,
+    )
     svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
     svg = re.sub(r'(url\(#|href="#)', rf"\g<1>{prefix}-", svg)
     return re.sub(r">\s+<", "><", svg)
@@ -63,22 +77,28 @@ def to_svg(figure: Figure, alt: str, prefix: str) -> str:
 
 @cache
 def drawn_by() -> str:
-    """All that draws a figure besides its block: our sources, and the libraries' versions."""
+    """All that draws a figure besides its block: our sources, and the libraries'
+    versions."""
     sources = sorted(Path(scipyconv.__file__).parent.rglob("*.py"))
     sources += [Path(pages.__file__), Path(__file__)]
     libraries = ("matplotlib", "numpy", "scipy", "torch", "scikit-learn")
-    return "\0".join([path.read_text("utf-8") for path in sources] + [*map(version, libraries)])
+    return "\0".join(
+        [path.read_text("utf-8") for path in sources] + [*map(version, libraries)]
+    )
 
 
 def drawn(code: str, alt: str) -> str:
-    """The figure element of a block, from the cache where nothing it depends on has changed."""
+    """The figure element of a block, from the cache where nothing it depends on has
+    changed."""
     key = hashlib.sha256("\0".join([code, alt, drawn_by()]).encode()).hexdigest()[:16]
     kept = CACHE / f"{key}.html"
     if not kept.exists():
         figures = run(code)
         if not figures:
             raise ValueError(f"the block of the figure {alt!r} left no figure open")
-        element = "".join(to_svg(f, alt, f"f{key[:8]}-{n}") for n, f in enumerate(figures))
+        element = "".join(
+            to_svg(f, alt, f"f{key[:8]}-{n}") for n, f in enumerate(figures)
+        )
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_text(f'<figure class="drawn">{element}</figure>', "utf-8")
     return kept.read_text("utf-8")
@@ -95,11 +115,15 @@ class Figures(Preprocessor):
                 continue
             fence = below.get(comment.line)
             if fence is None or fence.info != "python":
-                raise ValueError(f"<!-- {comment.text} --> stands right above a fence of python")
+                raise ValueError(
+                    f"<!-- {comment.text} --> stands right above a fence of python"
+                )
             alt = " ".join(comment.text.removeprefix(FIGURE).split())
             figure = self.md.htmlStash.store(drawn(fence.code, alt))
             lines[fence.end : fence.end] = ["", fence.indent + figure, ""]
-            del lines[comment.line - 1 : comment.end]  # its text is the figure's label now
+            del lines[
+                comment.line - 1 : comment.end
+            ]  # its text is the figure's label now
         return lines
 
 

@@ -1,4 +1,5 @@
-"""A page as its tests see it: the fences, the comment above each, and what each prints."""
+"""A page as its tests see it: the fences, the comment above each, and what each
+prints."""
 
 import contextlib
 import io
@@ -15,7 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
-os.environ["MPLBACKEND"] = "Agg"  # before matplotlib is imported, here and in a block of the shell
+os.environ["MPLBACKEND"] = (
+    "Agg"  # before matplotlib is imported, here and in a block of the shell
+)
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -45,7 +48,8 @@ class Comment:
 
 @dataclass
 class Fence:
-    """A fenced block from its opening `line` to its closing one, `end`; both count from one."""
+    """A fenced block from its opening `line` to its closing one, `end`; both count from
+    one."""
 
     line: int
     end: int
@@ -64,9 +68,8 @@ class Fence:
 def read(text: str) -> tuple[list[Fence], list[Comment]]:
     """The fences and the comments of a page.
 
-    pytest-codeblocks drops the blank lines of an indented fence. Here they stay, so that the
-    lines of an error are the lines of the page.
-    """
+    pytest-codeblocks drops the blank lines of an indented fence. Here they stay, so
+    that the lines of an error are the lines of the page."""
     lines = text.splitlines()
     fences: list[Fence] = []
     prose = list(lines)
@@ -77,7 +80,10 @@ def read(text: str) -> tuple[list[Fence], list[Comment]]:
             end = start + 1
             while end < len(lines) and not lines[end].lstrip().startswith(ticks):
                 end += 1
-            inside = [re.sub(f"^ {{0,{len(indent)}}}", "", line) for line in lines[start + 1 : end]]
+            inside = [
+                re.sub(f"^ {{0,{len(indent)}}}", "", line)
+                for line in lines[start + 1 : end]
+            ]
             code = "".join(line + "\n" for line in inside)
             fences.append(Fence(start + 1, end + 1, indent, info, code))
             prose[start : end + 1] = [""] * len(prose[start : end + 1])
@@ -86,7 +92,11 @@ def read(text: str) -> tuple[list[Fence], list[Comment]]:
 
     joined = "\n".join(prose)
     comments = [
-        Comment(joined.count("\n", 0, m.start()) + 1, joined.count("\n", 0, m.end()) + 1, m[1])
+        Comment(
+            joined.count("\n", 0, m.start()) + 1,
+            joined.count("\n", 0, m.end()) + 1,
+            m[1],
+        )
         for m in COMMENT.finditer(joined)
     ]
     above = {comment.end + 1: comment for comment in comments}
@@ -103,7 +113,9 @@ def with_outputs(text: str, printed: dict[int, str]) -> str:
     for fence in reversed(read(text)[0]):
         if fence.line not in printed:
             continue
-        start = fence.output.line - 2 if fence.output else fence.end  # its comment is right above
+        start = (
+            fence.output.line - 2 if fence.output else fence.end
+        )  # its comment is right above
         stop = fence.output.end if fence.output else fence.end
         output = printed[fence.line].splitlines()
         new = [f"<!--{EXPECTED}-->", "```text", *output, "```"] if output else []
@@ -115,7 +127,8 @@ def with_outputs(text: str, printed: dict[int, str]) -> str:
 def fresh() -> Iterator[types.ModuleType]:
     """What a script finds when it starts, whatever the blocks before it left behind.
 
-    Yields the module that the block is run in. The generators are seeded from the system, as in a
+    Yields the module that the block is run in. The generators are seeded from the
+    system, as in a
     new process: a page that prints unseeded numbers fails.
     """
     random.seed()
@@ -149,20 +162,27 @@ def fresh() -> Iterator[types.ModuleType]:
 
 
 def warn_as_a_script() -> None:
-    """Make an error of each warning that a script would show; pytest undoes this after each test.
+    """Make an error of each warning that a script would show; pytest undoes this after
+    each test.
 
-    Python hides the deprecations that are not the script's own. A window is not there to show.
-    """
+    Python hides the deprecations that are not the script's own. A window is not there
+    to show."""
     warnings.resetwarnings()
     warnings.simplefilter("error")
-    for hidden in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
+    for hidden in (
+        DeprecationWarning,
+        PendingDeprecationWarning,
+        ImportWarning,
+        ResourceWarning,
+    ):
         warnings.simplefilter("ignore", hidden)
     warnings.filterwarnings("error", category=DeprecationWarning, module="__main__")
     warnings.filterwarnings("ignore", "FigureCanvasAgg is non-interactive")
 
 
 def run(code: str, page: Path | str = "<block>", line: int = 0) -> str:
-    """What Python code prints that stands alone in a file; the fence opens at `line` of `page`."""
+    """What Python code prints that stands alone in a file; the fence opens at `line` of
+    `page`."""
     compiled = compile("\n" * line + code, str(page), "exec", dont_inherit=True)
     with fresh() as main, contextlib.redirect_stdout(io.StringIO()) as printed:
         exec(compiled, vars(main))
@@ -172,6 +192,10 @@ def run(code: str, page: Path | str = "<block>", line: int = 0) -> str:
 def run_shell(code: str, shell: str) -> str:
     """What a shell prints; `python` is the one that runs the tests."""
     with fresh():
-        os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        os.environ["PATH"] = os.pathsep.join(
+            [str(Path(sys.executable).parent), os.environ["PATH"]]
+        )
         command = [shell, "-c", code]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        return subprocess.run(
+            command, check=True, capture_output=True, text=True
+        ).stdout
