@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from scipyconv import arguments, functional
+from scipyconv import arguments, functional, nn
 
 X = torch.randn(2, 4, 6, 7)
 WEIGHT = {
@@ -192,3 +192,20 @@ def test_same_with_a_stride_has_the_size_that_is_promised():
             dilation=d,
         )
         assert y.shape == (1, -(-n // s)), (n, k, s, d)
+
+
+def test_messages_say_the_numbers():
+    layer = nn.ConvTranspose1d(1, 1, 1, stride=4)
+    with pytest.raises(ValueError, match="from 5 to 8 along dimension 0"):
+        layer(torch.ones(1, 1, 2), output_size=[9])
+    with pytest.raises(RuntimeError, match="weight must have 4 dimensions"):
+        functional.conv2d(X, torch.ones(3, 3))
+
+
+def test_only_an_empty_batch_leaves_nothing():
+    w = torch.ones(2, 3, 1)
+    y = functional.conv_transpose1d(torch.ones(0, 2, 0), w)
+    assert y.shape == (0, 3, 0)
+    for x, padding in [(torch.ones(1, 2, 2), 1), (torch.ones(0, 2, 2), 2)]:
+        with pytest.raises(RuntimeError, match="padding must leave something"):
+            functional.conv_transpose1d(x, w, padding=padding)

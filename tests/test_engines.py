@@ -449,6 +449,16 @@ def test_integers_wrap_around_alike(missing, dtype):
             np.testing.assert_array_equal(run(engine, missing, arrays, geometry), want)
 
 
+@pytest.mark.parametrize("method", ENGINES)
+def test_negative_integers_are_as_large(method):
+    geometry = made(GEOMETRIES[1], CHANNELS[1])
+    x, w = (np.full(geometry.shape(role), -(2**40) - 1) for role in "xw")
+    want = by_definition(geometry, [x.astype(object), w.astype(object)], "y")
+    wrapped = np.vectorize(lambda n: (n + 2**63) % 2**64 - 2**63, otypes=[np.int64])
+    got = ENGINES[method].correlate(x, w, geometry)
+    np.testing.assert_array_equal(got, wrapped(want))
+
+
 def numbers(plan):
     """How many numbers a plan's tiles hold, of all three arrays."""
     return sum(np.prod(plan.merged(role, plan.tile), dtype=object) for role in "xwy")
