@@ -60,13 +60,6 @@ def use(counter: Callable[[], int]) -> None:
     Args:
         counter: A function without arguments, such as `torch.get_num_threads`. Every
             call of an engine asks it anew.
-
-    Examples:
-        >>> before = count()
-        >>> use(lambda: 3)
-        >>> count()
-        3
-        >>> use(lambda: before)
     """
     global _counter
     _counter = counter
