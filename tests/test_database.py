@@ -160,8 +160,8 @@ def assert_close(ours, reference, dtype, engine):
     assert ours.dtype == dtype
     assert ours.shape == reference.shape
     if floating(dtype) and engine != "direct":
-        # The database draws from -9 to 9: a sum of such terms that happens to be small is
-        # no closer than they are.
+        # The database draws from -9 to 9: a sum of such terms that happens to be small
+        # is no closer than they are.
         largest = max(reference.abs().max().item(), 9.0) if reference.numel() else 0.0
         error = (ours.to(reference.dtype) - reference).abs()
         assert (error <= FACTOR * torch.finfo(dtype).eps * largest).all()
