@@ -163,8 +163,8 @@ def conv_transpose1d(
 ) -> Tensor:
     """Apply the adjoint of `conv1d`, as [torch.nn.functional.conv_transpose1d][] does.
 
-    As `conv_transpose2d`, with `input` `(N, C, L)` or `(C, L)` and `weight` `(C, O /
-    groups, k)`.
+    As `conv_transpose2d`, with `input` `(N, C, L)` or `(C, L)` and `weight`
+    `(C, O / groups, k)`.
 
     Examples:
         >>> g, w = torch.tensor([[2.0, 7]]), torch.tensor([[[1.0, 2]]])

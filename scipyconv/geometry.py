@@ -1,9 +1,7 @@
 """The geometry of a convolution: all there is to know about it but its numbers.
 
 A convolution layer is one trilinear form of an input x, a weight w and a cotangent y:
-
-    T(x, w, y) = sum over n, o, c, t, k of  y[n, o, t] · w[o, c, k] · x[n, c, p]
-
+T(x, w, y) is the sum over n, o, c, t and k of y[n, o, t] · w[o, c, k] · x[n, c, p],
 with p = stride·t + dilation·k - before. Along each spatial dimension, the tap k of the
 window at t lies on the pixel p, and `before` and `after` zeros surround the input. A
 `Geometry` holds these numbers and the three shapes. It travels whole from the checked
