@@ -54,6 +54,7 @@ everyone = [None] * count
 dist.all_gather_object(everyone, together)
 assert count == 2
 assert all(torch.equal(a, b) for a, b in zip(*everyone, strict=True))  # to the last bit
+dist.barrier()
 dist.destroy_process_group()
 if rank == 0:
     print("the gradients agree")

@@ -253,6 +253,7 @@ step(sharded, x[rank::2], g[rank::2])
 for before, ours, theirs in zip(start, whole(sharded), whole(alone), strict=True):
     assert (before - theirs).abs().max() > 1e-4
     torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-12)
+dist.barrier()
 dist.destroy_process_group()
 if rank == 0:
     print("one step, the same")
