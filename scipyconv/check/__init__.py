@@ -1,0 +1,8 @@
+"""Check anybody's convolution, and anybody's backward, and see what is wrong."""
+
+from scipyconv.check.cases import Case, cases, find_case
+from scipyconv.check.device import Device
+from scipyconv.check.report import Report
+from scipyconv.check.run import check_convolution
+
+__all__ = ["Case", "Device", "Report", "cases", "check_convolution", "find_case"]

@@ -1,0 +1,112 @@
+"""Asking every probe at every case: a run is an iterator over its answers."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from scipyconv.check.cases import Case
+from scipyconv.check.device import Device
+from scipyconv.check.family import find_family
+from scipyconv.check.plan import Plan, for_subject, make_plan
+from scipyconv.check.precision import Precision
+from scipyconv.check.probes import Noted, Probe
+from scipyconv.check.report import Report
+from scipyconv.check.row import FAILED, NOTED, PASSED, RAISED, Row
+from scipyconv.check.subject import Raised, Subject, Wrong
+from scipyconv.check.trial import Trial
+
+
+def check_convolution(
+    function: Callable[..., Any], family: str = "conv2d", *, level: str = "quick",
+    dtypes: Iterable[Any] | None = None, accumulate: Any = None,
+    adapter: Callable[..., Any] | None = None, device: Any = "cpu",
+    probes: Iterable[str] | None = None, cases: Sequence[Case] | None = None,
+    gradients: bool = True, require: Iterable[str] = (),
+) -> Report:
+    """Check a convolution, its gradients and its manners, and say what is wrong.
+
+    Args:
+        function: Any callable with the signature of one of torch's six convolutions, or of
+            a part of it. Its first two arguments are the input and the weight; the others
+            go by torch's names. What it does not take is left out, and the report says so.
+        family: The name of torch's function: `"conv1d"` to `"conv_transpose3d"`.
+        level: `"quick"`, or `"full"` for more cases, each in every dtype.
+        dtypes: torch's dtypes or their names, each for every case. By default every case is
+            tried in float32, and a few in each other dtype.
+        accumulate: The dtype that sums must be made in. By default the operands' own, which
+            lets a float16 function add up in float16.
+        adapter: Called as `adapter(function, input, weight, ...)` in the function's place,
+            for other signatures, layouts and return types.
+        device: Where the function takes its tensors: a name, or a
+            `scipyconv.check.Device`.
+        probes: The names of the probes to ask, or of their groups; by default all.
+        cases: The cases to try, instead of a level's.
+        gradients: False for a function that has none.
+        require: What must be supported, such as `"vmap"`; or `"all"`.
+
+    Returns:
+        The report. Print it, or call its `raise_if_failed()`.
+
+    Raises:
+        TypeError: the function's signature does not fit.
+        ValueError: an unknown family, level, dtype or probe.
+
+    Examples:
+        >>> import torch
+        >>> def conv2d(x, w):
+        ...     return torch.nn.functional.conv2d(x, w.transpose(2, 3))
+        >>> report = check_convolution(conv2d, probes=["forward"])
+        >>> report.ok
+        False
+        >>> report.left_out
+        ('bias', 'stride', 'padding', 'dilation', 'groups')
+    """
+    device = device if hasattr(device, "read") else Device(device)
+    subject = Subject(function, find_family(family), adapter, device)
+    plan = make_plan(family, level, dtypes, probes, accumulate, cases, gradients)
+    started, rows = time.perf_counter(), []
+    try:
+        rows += answers(subject, plan)
+        interrupted = False
+    except KeyboardInterrupt:
+        interrupted = True
+    return Report(subject.name, family, rows, plan, left_out=subject.left_out,
+                  seconds=time.perf_counter() - started, interrupted=interrupted,
+                  require=require)
+
+
+def answers(subject: Subject, plan: Plan) -> Iterator[Row]:
+    """Ask each probe at each case, and yield the answers as they come."""
+    for case, precision in plan.trials:
+        fitted = for_subject(case, subject.parameters)
+        if fitted is not None:
+            yield from ask_all(subject, fitted, precision, plan)
+
+
+def ask_all(subject: Subject, case: Case, precision: Precision, plan: Plan) -> Iterator[Row]:
+    """Ask each probe at one case in one dtype."""
+    trial = Trial(subject, case, precision, plan.accumulate or precision)
+    for probe in plan.probes:
+        if probe.applies(trial):
+            row = ask(probe, trial)
+            yield row
+            if probe.name == "forward" and row.outcome == RAISED:
+                return  # every other probe would say the same
+
+
+def ask(probe: Probe, trial: Trial) -> Row:
+    """Ask one probe, and return its answer."""
+    def row(outcome: str, **details: str) -> Row:
+        features = {*trial.case.features, trial.precision.name, *filter(None, [probe.feature])}
+        return Row(trial.case.name, trial.precision.name, probe.name, outcome,
+                   features=tuple(sorted(features)), **details)
+
+    try:
+        probe.ask(trial)
+    except Wrong as wrong:
+        return row(FAILED, verdict=wrong.verdict, quantity=wrong.quantity, message=str(wrong))
+    except Raised as raised:
+        return row(RAISED, message=str(raised), error=type(raised.error).__name__)
+    except Noted as note:
+        return row(NOTED, message=str(note))
+    return row(PASSED)

@@ -1,0 +1,104 @@
+"""From answers to verdicts: what is a finding, what is unsupported, what is only noise.
+
+A function may leave a feature out, if it says so by an error: one of torch's parameters, a
+dtype, forward mode. It does so if it raises at every case with that feature. An error that
+no such feature explains is a finding, unless it is a NotImplementedError.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from scipyconv.check.probes import PROBES
+from scipyconv.check.row import FAILED, NOTED, RAISED, Row
+
+_PROBES = {probe.name: probe for probe in PROBES}
+
+
+@dataclass(frozen=True)
+class Unsupported:
+    """Something that a function leaves out.
+
+    Attributes:
+        feature: What it is.
+        message: The error that the function gave.
+        count: How many questions it could not be asked for that.
+    """
+
+    feature: str
+    message: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """The answers of a run, sorted.
+
+    Attributes:
+        findings: What is wrong.
+        unsupported: What the function leaves out.
+        held_back: What fails only because something else does.
+        notes: What is worth knowing.
+    """
+
+    findings: tuple[Row, ...]
+    unsupported: tuple[Unsupported, ...]
+    held_back: tuple[Row, ...]
+    notes: tuple[Row, ...]
+
+
+def judge(rows: Sequence[Row], require: Iterable[str] = ()) -> Verdicts:
+    """Sort the answers of a run.
+
+    Examples:
+        >>> rows = [Row("groups", "float32", "forward", "raised", message="ValueError: no",
+        ...             features=("groups",)),
+        ...         Row("stride two", "float32", "forward", "passed")]
+        >>> judge(rows).unsupported
+        (Unsupported(feature='groups', message='ValueError: no', count=1),)
+    """
+    required = {require} if isinstance(require, str) else set(require)
+    explained = _explanations(rows)
+    refused = {row: why for row, why in explained.items()
+               if why not in required and "all" not in required}
+    bad = [row for row in rows if row.outcome in (FAILED, RAISED) and row not in refused]
+    failing = {(row.case, row.dtype, row.probe) for row in bad}
+    held = [row for row in bad if _is_noise(row, failing)]
+    return Verdicts(
+        findings=tuple(row for row in bad if row not in held),
+        unsupported=_summed(refused),
+        held_back=tuple(held),
+        notes=tuple(row for row in rows if row.outcome == NOTED),
+    )
+
+
+def _explanations(rows: Sequence[Row]) -> dict[Row, str]:
+    """Return each error that is explained, with the feature that explains it."""
+    worked = {feature for row in rows if row.outcome != RAISED for feature in row.features}
+    if not worked and not any(row.outcome != RAISED for row in rows):
+        return {}  # it never worked: that is no lack of a feature
+    found = {}
+    for row in rows:
+        if row.outcome == RAISED:
+            lacking = [feature for feature in row.features if feature not in worked]
+            if lacking:
+                found[row] = lacking[0]
+            elif row.error == "NotImplementedError":
+                found[row] = f"{row.probe} at {row.case!r}"
+    return found
+
+
+def _is_noise(row: Row, failing: set[tuple[str, str, str]]) -> bool:
+    probe = _PROBES.get(row.probe)
+    if probe is None:
+        return False
+    here = any((row.case, row.dtype, name) in failing for name in probe.needs)
+    anywhere = {name for _, _, name in failing}
+    return here or bool(anywhere & set(probe.needs_everywhere))
+
+
+def _summed(refused: dict[Row, str]) -> tuple[Unsupported, ...]:
+    found: dict[str, list[Row]] = {}
+    for row, feature in refused.items():
+        found.setdefault(feature, []).append(row)
+    return tuple(Unsupported(feature, rows[0].message, len(rows))
+                 for feature, rows in found.items())
