@@ -4,13 +4,16 @@ The number 2^b + 1 needs b + 1 bits. A convolution with a single tap of one retu
 input, so the largest b at which 2^b + 1 comes back tells how many bits survive.
 """
 
+import numpy as np
+from torch import Tensor
+
 from scipyconv.check.cases import Case
 from scipyconv.check.data import to_tensor
 from scipyconv.check.subject import Raised, Wrong
 from scipyconv.check.trial import Trial
 
-#: What TF32 keeps, and the two formats of 16 bits.
-FORMATS = {11: "as TF32 and float16 do", 8: "as bfloat16 does", 24: "as float32 does"}
+#: The formats that keep so many bits.
+FORMATS = {8: "bfloat16", 11: "TF32 or float16", 24: "float32"}
 
 
 def input_bits(trial: Trial) -> int | None:
@@ -32,7 +35,5 @@ def input_bits(trial: Trial) -> int | None:
     return kept
 
 
-def _filled(trial: Trial, shape: tuple[int, ...], number: float):  # type: ignore[no-untyped-def]
-    import numpy as np
-
+def _filled(trial: Trial, shape: tuple[int, ...], number: float) -> Tensor:
     return trial.subject.device.send(to_tensor(np.full(shape, number), trial.precision.dtype))

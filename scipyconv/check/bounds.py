@@ -26,7 +26,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scipyconv.check import answers
 from scipyconv.check.cases import Case
 from scipyconv.check.data import Operands
 from scipyconv.check.precision import Precision
@@ -48,7 +47,7 @@ def terms(case: Case, quantity: str) -> int:
     Examples:
         >>> from scipyconv.check.cases import find_case
         >>> case = find_case("conv2d", "several of everything")
-        >>> [terms(case, quantity) for quantity in answers.QUANTITIES]
+        >>> [terms(case, quantity) for quantity in _FACTORS]
         [18, 24, 30, 30]
     """
     taps, batch = prod(case.taps), 1 if case.batch is None else case.batch
@@ -60,26 +59,37 @@ def terms(case: Case, quantity: str) -> int:
     return counts[quantity]
 
 
-def limit(case: Case, operands: Operands, quantity: str, precision: Precision,
-          accumulator: Precision, transform: bool = False) -> Array:
+def limit(case: Case, quantity: str, right: Array, magnitudes: Array, precision: Precision,
+          accumulator: Precision) -> Array:
     """Return the largest error that rounding explains, for each number of a result.
 
     Args:
         case: The shapes.
-        operands: The numbers.
         quantity: Which result.
+        right: The right answer.
+        magnitudes: The answer for the operands' absolute values.
         precision: The dtype of the operands and the result.
         accumulator: The dtype that the sums are made in.
-        transform: Whether the function goes by a transform.
     """
-    magnitudes = answers.first_order(case, operands.magnitudes())[quantity]
-    right = answers.first_order(case, operands)[quantity]
     count = (terms(case, quantity) + 2) * (4 if precision.complex else 1)
-    unit = accumulator.unit + ORACLE
-    if transform and quantity != "bias gradient":
-        summed = unit * _stages(case, count) * _norms(operands, quantity)
-        return summed + precision.unit * (np.abs(right) + summed)
-    summed = count * unit * magnitudes
+    summed: Array = count * (accumulator.unit + ORACLE) * magnitudes
+    return summed + precision.unit * (np.abs(right) + summed)
+
+
+def transform_limit(case: Case, quantity: str, right: Array, operands: Operands,
+                    precision: Precision, accumulator: Precision) -> Array:
+    """Return the largest error that a transform's rounding explains; the bias takes none.
+
+    Args:
+        case: The shapes.
+        quantity: Which result.
+        right: The right answer.
+        operands: The numbers.
+        precision: The dtype of the operands and the result.
+        accumulator: The dtype that the transforms are made in.
+    """
+    stages = _stages(case, terms(case, quantity) + 2)
+    summed = (accumulator.unit + ORACLE) * stages * _norms(operands, quantity)
     return summed + precision.unit * (np.abs(right) + summed)
 
 

@@ -109,4 +109,7 @@ def ask(probe: Probe, trial: Trial) -> Row:
         return row(RAISED, message=str(raised), error=type(raised.error).__name__)
     except Noted as note:
         return row(NOTED, message=str(note))
+    except Exception as error:  # a result so odd that the probe could not look at it
+        return row(FAILED, verdict="contract", error=type(error).__name__,
+                   message=f"its result could not be examined: {error}")
     return row(PASSED)

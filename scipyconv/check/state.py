@@ -6,6 +6,7 @@ import random
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 #: Modules whose functions a function under test might replace.
 _MODULES = (torch, torch.Tensor, torch.nn.functional, torch.testing, torch.autograd, np,
             np.linalg, np.testing)
+_TORCH = str(Path(torch.__file__).parent)
 
 #: name, how to read it, how to put it back.
 _Setting = tuple[Callable[[], Any], Callable[[Any], Any]]
@@ -22,15 +24,15 @@ _SETTINGS: Mapping[str, _Setting] = {
     "torch's default device": (torch.get_default_device, torch.set_default_device),
     "torch's number of threads": (torch.get_num_threads, torch.set_num_threads),
     "torch's grad mode": (torch.is_grad_enabled, torch.set_grad_enabled),
-    "torch's deterministic mode": (torch.are_deterministic_algorithms_enabled,
-                                   torch.use_deterministic_algorithms),
+    "torch's deterministic mode": (torch.get_deterministic_debug_mode,
+                                   torch.set_deterministic_debug_mode),
     "torch's matmul precision": (torch.get_float32_matmul_precision,
                                  torch.set_float32_matmul_precision),
     "NumPy's error state": (np.geterr, lambda kept: np.seterr(**kept)),
     "the working directory": (os.getcwd, os.chdir),
     "the standard output": (lambda: sys.stdout, lambda kept: setattr(sys, "stdout", kept)),
     "the recursion limit": (sys.getrecursionlimit, sys.setrecursionlimit),
-    "the environment": (lambda: dict(os.environ), lambda kept: _restore_environment(kept)),
+    "the environment": (lambda: _environment(), lambda kept: _restore_environment(kept)),
     "Python's random state": (random.getstate, random.setstate),
     "NumPy's random state": (lambda: pickle.dumps(np.random.get_state()),
                              lambda kept: np.random.set_state(pickle.loads(kept))),
@@ -82,8 +84,19 @@ class State:
             (module, name, value)
             for module, kept in zip(_MODULES, self.attributes, strict=True)
             for name, value in kept.items()
-            if callable(value) and vars(module).get(name) is not value
+            if callable(value) and _is_foreign(value, vars(module).get(name))
         ]
+
+
+def _is_foreign(kept: Any, now: Any) -> bool:
+    """Whether a function was replaced, and not by torch itself, which does so on demand."""
+    code = getattr(now, "__code__", None)
+    return now is not kept and not (code and code.co_filename.startswith(_TORCH))
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment but for what torch puts there when it loads its compiler."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("TORCH")}
 
 
 def _tried(read: Callable[[], Any]) -> Any:
@@ -94,5 +107,6 @@ def _tried(read: Callable[[], Any]) -> Any:
 
 
 def _restore_environment(kept: Mapping[str, str]) -> None:
-    os.environ.clear()
+    for name in _environment().keys() - kept.keys():
+        del os.environ[name]
     os.environ.update(kept)

@@ -65,7 +65,7 @@ class Subject:
             raise TypeError("function must be callable, as torch.nn.functional.conv2d is: it "
                             f"is {function!r}; pass the function itself, say")
         self.function = function if adapter is None else partial(adapter, function)
-        self.name = getattr(function, "__qualname__", type(function).__qualname__)
+        self.name = getattr(function, "__name__", type(function).__name__)
         self.family = family
         self.device = device or Device()
         self._taken = find_taken(self.function, family)

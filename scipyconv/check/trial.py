@@ -61,6 +61,21 @@ class Trial:
         """The answers for the integers."""
         return answers.first_order(self.case, self.integers)
 
+    @cached_property
+    def right_reals(self) -> Answers:
+        """The answers for the real numbers."""
+        return answers.first_order(self.case, self.reals)
+
+    @cached_property
+    def right_others(self) -> Answers:
+        """The answers for the other integers."""
+        return answers.first_order(self.case, self.others)
+
+    @cached_property
+    def magnitudes(self) -> Answers:
+        """The answers for the real numbers' absolute values."""
+        return answers.first_order(self.case, self.reals.magnitudes())
+
     @property
     def names(self) -> tuple[str, ...]:
         """The operands that there are."""
@@ -155,8 +170,12 @@ class Trial:
 
     def limit(self, quantity: str) -> np.ndarray:
         """Return the largest error that rounding explains, for the real operands."""
-        return bounds.limit(self.case, self.reals, quantity, self.precision, self.accumulator,
-                            transform=self.is_transform(quantity))
+        right, precision = self.right_reals[quantity], self.precision
+        if self.is_transform(quantity) and quantity != GRADIENTS["bias"]:
+            return bounds.transform_limit(self.case, quantity, right, self.reals, precision,
+                                          self.accumulator)
+        return bounds.limit(self.case, quantity, right, self.magnitudes[quantity], precision,
+                            self.accumulator)
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -30,10 +30,10 @@ def _is_integer(trial: Trial) -> bool:
     return trial.precision.integer
 
 
-def _is_small(trial: Trial) -> bool:
-    """Cases with at least two of everything, where a wrong argument is a wrong one."""
+def _has_two_of_all(trial: Trial) -> bool:
+    """Cases with at least two of everything, where each wrong argument makes a difference."""
     case = trial.case
-    return bool(case.batch) and case.channels > 1 and case.filters > 1
+    return bool(case.batch) and min(case.channels, case.filters, *case.taps) > 1
 
 
 PROBES = (
@@ -67,7 +67,7 @@ PROBES = (
     Probe("forward mode", "derivatives", derivatives.forward_mode,
           needs_everywhere=("forward",), feature="forward mode"),
     Probe("vmap", "derivatives", derivatives.vmap, needs=("forward",), feature="vmap"),
-    Probe("invalid arguments", "contract", arguments.invalid, _is_small),
+    Probe("invalid arguments", "contract", arguments.invalid, _has_two_of_all),
     Probe("global state", "contract", contract.global_state, always),
 )
 GROUPS = tuple(dict.fromkeys(probe.group for probe in PROBES))

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scipyconv.check import answers, compare
+from scipyconv.check import compare
 from scipyconv.check.answers import GRADIENTS, OUTPUT
 from scipyconv.check.subject import Raised, Wrong
 from scipyconv.check.trial import ALL, Trial
@@ -53,7 +53,6 @@ def same_address(trial: Trial) -> None:
     with torch.no_grad():
         for name, tensor in tensors.items():
             tensor.copy_(fresh[name])
-    right = answers.first_order(trial.case, trial.others)
     for tensor in tensors.values():
         tensor.requires_grad_(not trial.precision.integer)
     try:
@@ -62,7 +61,7 @@ def same_address(trial: Trial) -> None:
             g = trial.tensor(trial.others.g)
             found = trial.gradients(results[OUTPUT], tensors, g, ALL)
             results |= {GRADIENTS[name]: gradient for name, gradient in found.items()}
-        trial.expect(results, right)
+        trial.expect(results, trial.right_others)
     except Wrong as wrong:
         raise Wrong(f"after other numbers were written into the same tensors, {wrong}; do not "
                     "keep results by shape or address", "contract", wrong.quantity) from wrong
@@ -81,14 +80,13 @@ def later_call(trial: Trial) -> None:
 def interleaved(trial: Trial) -> None:
     """Go forward twice, then backward twice: each must remember its own operands."""
     runs = []
-    for operands in (trial.integers, trial.others):
+    for operands, right in ((trial.integers, trial.right), (trial.others, trial.right_others)):
         tensors = trial.tensors(operands, ALL)
-        runs.append((operands, tensors, trial.output(tensors)))
-    for operands, tensors, y in runs:
+        runs.append((operands, right, tensors, trial.output(tensors)))
+    for operands, right, tensors, y in runs:
         found = trial.gradients(y, tensors, trial.tensor(operands.g), ALL)
         try:
-            trial.expect({GRADIENTS[name]: grad for name, grad in found.items()},
-                         answers.first_order(trial.case, operands))
+            trial.expect({GRADIENTS[name]: grad for name, grad in found.items()}, right)
         except Wrong as wrong:
             raise Wrong(f"when two forward passes come before their backward passes, {wrong}; "
                         "save what backward needs in ctx, once for each call", "contract",

@@ -67,16 +67,15 @@ def new_memory(trial: Trial) -> None:
 @contextmanager
 def _filled_memory() -> Iterator[None]:
     """Let `torch.empty` and `numpy.empty`, and the like, return memory full of NaN."""
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    mode = torch.get_deterministic_debug_mode()
     kept = np.empty, np.empty_like
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.set_deterministic_debug_mode("warn")  # which fills new memory, as torch documents
     np.empty, np.empty_like = map(_filling, kept)
     try:
         yield
     finally:
         np.empty, np.empty_like = kept
-        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        torch.set_deterministic_debug_mode(mode)
 
 
 def _filling(empty: Callable[..., Any]) -> Callable[..., Any]:

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scipyconv.check import answers, compare
+from scipyconv.check import compare
 from scipyconv.check.answers import OUTPUT
-from scipyconv.check.bits import input_bits
+from scipyconv.check.bits import FORMATS, input_bits
 from scipyconv.check.subject import Wrong
 from scipyconv.check.trial import ALL, Trial
 
@@ -27,7 +27,7 @@ def gradients(trial: Trial) -> None:
 
 def _hold(trial: Trial, wanted: tuple[str, ...]) -> None:
     results = trial.run(trial.reals, wanted)
-    right = answers.first_order(trial.case, trial.reals)
+    right = trial.right_reals
     if wanted:
         del results[OUTPUT]
     for quantity, tensor in results.items():
@@ -40,7 +40,7 @@ def _hold(trial: Trial, wanted: tuple[str, ...]) -> None:
 
 def _explain(trial: Trial, quantity: str, error: Array, limit: Array) -> str:
     at = compare.largest(error / limit)
-    magnitudes = answers.first_order(trial.case, trial.reals.magnitudes())[quantity]
+    magnitudes = trial.magnitudes[quantity]
     text = (f"the {quantity} errs by {error[at]:.2g} at {list(at)}, {error[at] / limit[at]:.2g}"
             f" times what rounding explains (sums in {trial.accumulator.name})")
     relative = np.max(error[magnitudes > 0] / magnitudes[magnitudes > 0])
@@ -49,5 +49,6 @@ def _explain(trial: Trial, quantity: str, error: Array, limit: Array) -> str:
     text += f"; it seems to round at about {max(0.0, -log2(relative)):.0f} bits"
     bits = input_bits(trial)
     if bits is not None and bits < trial.precision.bits:
-        text += f"; it keeps {bits} bits of its input, of {trial.precision.bits}"
+        text += f"; of the {trial.precision.bits} bits of its input it keeps {bits}"
+        text += f", as {FORMATS[bits]} does" if bits in FORMATS else ""
     return text
