@@ -8,6 +8,7 @@ right shape, and nothing but its numbers can tell.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -80,13 +81,13 @@ class Case:
         """Whether this is a transposed convolution."""
         return FAMILIES[self.family].transposed
 
-    @property
+    @cached_property
     def input_shape(self) -> Sizes:
         """The shape of the input."""
         samples = () if self.batch is None else (self.batch,)
         return (*samples, self.groups * self.channels, *self.pixels)
 
-    @property
+    @cached_property
     def weight_shape(self) -> Sizes:
         """The shape of the weight, as torch lays it out."""
         if self.transposed:
@@ -98,7 +99,7 @@ class Case:
         """The shape of the bias."""
         return (self.groups * self.filters,)
 
-    @property
+    @cached_property
     def output_shape(self) -> Sizes:
         """The shape of the output."""
         samples = () if self.batch is None else (self.batch,)
@@ -106,13 +107,13 @@ class Case:
                    range(len(self.pixels)))
         return (*samples, self.groups * self.filters, *size)
 
-    @property
+    @cached_property
     def spans(self) -> Sizes:
         """How far the taps reach along each dimension."""
         return tuple(d * (k - 1) + 1
                      for d, k in zip(self.each("dilation"), self.taps, strict=True))
 
-    @property
+    @cached_property
     def zeros(self) -> Pairs:
         """The padding before and after, along each dimension."""
         padding = self.parameters.get("padding", 0)
@@ -130,7 +131,7 @@ class Case:
         return ((self.pixels[i] - 1) * self.each("stride")[i] + self.spans[i]
                 - sum(self.zeros[i]) + self.each("output_padding")[i])
 
-    @property
+    @cached_property
     def features(self) -> frozenset[str]:
         """What a function may leave out altogether: its parameters, and some uses of them.
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from scipyconv.check.cases import Case
 from scipyconv.check.device import Device
+from scipyconv.check.diagnosis import diagnose
 from scipyconv.check.family import find_family
 from scipyconv.check.plan import Plan, for_subject, make_plan
 from scipyconv.check.precision import Precision
@@ -64,15 +65,19 @@ def check_convolution(
     device = device if hasattr(device, "read") else Device(device)
     subject = Subject(function, find_family(family), adapter, device)
     plan = make_plan(family, level, dtypes, probes, accumulate, cases, gradients)
-    started, rows = time.perf_counter(), []
+    started, rows = time.perf_counter(), list[Row]()
+    diagnosis: list[str] = []
+    interrupted = True
     try:
-        rows += answers(subject, plan)
+        for row in answers(subject, plan):
+            rows.append(row)
+        diagnosis += diagnose(subject, plan, rows)
         interrupted = False
     except KeyboardInterrupt:
-        interrupted = True
+        pass  # what was found so far is worth reporting
     return Report(subject.name, family, rows, plan, left_out=subject.left_out,
-                  seconds=time.perf_counter() - started, interrupted=interrupted,
-                  require=require)
+                  diagnosis=diagnosis, seconds=time.perf_counter() - started,
+                  interrupted=interrupted, require=require)
 
 
 def answers(subject: Subject, plan: Plan) -> Iterator[Row]:

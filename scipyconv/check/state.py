@@ -15,6 +15,18 @@ import torch
 #: Modules whose functions a function under test might replace.
 _MODULES = (torch, torch.Tensor, torch.nn.functional, torch.testing, torch.autograd, np,
             np.linalg, np.testing)
+
+
+class _Environment(dict[str, str]):
+    """The environment's variables. New ones are no change: libraries add theirs on import."""
+
+    def __eq__(self, later: object) -> bool:
+        return isinstance(later, dict) and self.items() <= later.items()
+
+    def restore(self) -> None:
+        os.environ.update(self)
+
+
 _TORCH = str(Path(torch.__file__).parent)
 
 #: name, how to read it, how to put it back.
@@ -32,7 +44,7 @@ _SETTINGS: Mapping[str, _Setting] = {
     "the working directory": (os.getcwd, os.chdir),
     "the standard output": (lambda: sys.stdout, lambda kept: setattr(sys, "stdout", kept)),
     "the recursion limit": (sys.getrecursionlimit, sys.setrecursionlimit),
-    "the environment": (lambda: _environment(), lambda kept: _restore_environment(kept)),
+    "the environment": (lambda: _Environment(os.environ), lambda kept: kept.restore()),
     "Python's random state": (random.getstate, random.setstate),
     "NumPy's random state": (lambda: pickle.dumps(np.random.get_state()),
                              lambda kept: np.random.set_state(pickle.loads(kept))),
@@ -68,13 +80,14 @@ class State:
     def changes(self) -> list[str]:
         """Say what is no longer as it was."""
         found = [name for name, (read, _) in _SETTINGS.items()
-                 if _tried(read) != self.settings[name]]
+                 if not (self.settings[name] == _tried(read))]
         return found + [f"{module.__name__}.{name}" for module, name, _ in self._replaced()]
 
     def restore(self) -> None:
         """Put back what is no longer as it was."""
-        for name, (read, write) in _SETTINGS.items():
-            if _tried(read) != self.settings[name]:
+        changed = self.changes()
+        for name, (_, write) in _SETTINGS.items():
+            if name in changed:
                 write(self.settings[name])
         for module, name, value in self._replaced():
             setattr(module, name, value)
@@ -94,19 +107,8 @@ def _is_foreign(kept: Any, now: Any) -> bool:
     return now is not kept and not (code and code.co_filename.startswith(_TORCH))
 
 
-def _environment() -> dict[str, str]:
-    """Return the environment but for what torch puts there when it loads its compiler."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("TORCH")}
-
-
 def _tried(read: Callable[[], Any]) -> Any:
     try:
         return read()
     except OSError as error:  # the working directory is gone
         return error
-
-
-def _restore_environment(kept: Mapping[str, str]) -> None:
-    for name in _environment().keys() - kept.keys():
-        del os.environ[name]
-    os.environ.update(kept)

@@ -68,6 +68,7 @@ class Subject:
         self.name = getattr(function, "__name__", type(function).__name__)
         self.family = family
         self.device = device or Device()
+        self.patience = 3  #: how often a wrong result is worth a second look
         self._taken = find_taken(self.function, family)
 
     @property
@@ -85,6 +86,13 @@ class Subject:
         """Whether its parameters suffice for a case."""
         asked = {*case.parameters, *(["bias"] if case.bias else [])}
         return asked <= set(self.parameters)
+
+    def settle(self) -> bool:
+        """Wait for work that may be under way, and return whether that was worth it."""
+        self.patience -= 1
+        if self.patience >= 0:
+            self.device.synchronize()
+        return self.patience >= 0
 
     def call(self, values: Mapping[str, Any]) -> Any:
         """Call it with arguments by torch's names.

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from scipyconv.check.answers import GRADIENTS
 from scipyconv.check.trial import ALL, Trial
 
 
@@ -13,7 +14,8 @@ def forward(trial: Trial) -> None:
 def gradient(name: str) -> Callable[[Trial], None]:
     """Return the probe of one operand's gradient, where no other is asked for."""
     def ask(trial: Trial) -> None:
-        trial.expect(trial.run(trial.integers, (name,)), trial.right)
+        results = trial.run(trial.integers, (name,))
+        trial.expect({GRADIENTS[name]: results[GRADIENTS[name]]}, trial.right)
 
     return ask
 
