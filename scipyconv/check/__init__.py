@@ -2,7 +2,8 @@
 
 from scipyconv.check.cases import Case, cases, find_case
 from scipyconv.check.device import Device
+from scipyconv.check.layer import check_layer
 from scipyconv.check.report import Report
 from scipyconv.check.run import check_convolution
 
-__all__ = ["Case", "Device", "Report", "cases", "check_convolution", "find_case"]
+__all__ = ["Case", "Device", "Report", "cases", "check_convolution", "check_layer", "find_case"]

@@ -1,12 +1,15 @@
 """Asking every probe at every case: a run is an iterator over its answers."""
 
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from scipyconv.check.cases import Case
 from scipyconv.check.device import Device
 from scipyconv.check.diagnosis import diagnose
+from scipyconv.check.example import Example, is_drawable, make_example
 from scipyconv.check.family import find_family
 from scipyconv.check.plan import Plan, for_subject, make_plan
 from scipyconv.check.precision import Precision
@@ -66,18 +69,50 @@ def check_convolution(
     subject = Subject(function, find_family(family), adapter, device)
     plan = make_plan(family, level, dtypes, probes, accumulate, cases, gradients)
     started, rows = time.perf_counter(), list[Row]()
-    diagnosis: list[str] = []
-    interrupted = True
+    found = Found()
     try:
         for row in answers(subject, plan):
             rows.append(row)
-        diagnosis += diagnose(subject, plan, rows)
-        interrupted = False
+        found = explain(subject, plan, rows)
     except KeyboardInterrupt:
-        pass  # what was found so far is worth reporting
+        found = Found(interrupted=True)  # what was found so far is worth reporting
     return Report(subject.name, family, rows, plan, left_out=subject.left_out,
-                  diagnosis=diagnosis, seconds=time.perf_counter() - started,
-                  interrupted=interrupted, require=require)
+                  seconds=time.perf_counter() - started, require=require,
+                  source=find_source(function), **vars(found))
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a second look at the wrong results found.
+
+    Attributes:
+        diagnosis: The known mistakes that explain them.
+        example: One of them, for a picture.
+        interrupted: Whether the run was stopped.
+    """
+
+    diagnosis: tuple[str, ...] = ()
+    example: Example | None = None
+    interrupted: bool = False
+
+
+def explain(subject: Subject, plan: Plan, rows: Sequence[Row]) -> Found:
+    """Look again at what is wrong: name the mistakes, and make an example for a picture."""
+    sentences = tuple(diagnose(subject, plan, rows))
+    for row in filter(is_drawable, rows):
+        for case, precision in plan.trials:
+            if (case.name, precision.name) == (row.case, row.dtype):
+                fitted = for_subject(case, subject.parameters) or case
+                trial = Trial(subject, fitted, precision, plan.accumulate or precision)
+                return Found(sentences, make_example(trial, row.quantity))
+    return Found(sentences)
+
+
+def find_source(function: Any) -> str:
+    """Return where a function can be imported from, as `module:name`, or nothing."""
+    module, name = getattr(function, "__module__", None), getattr(function, "__name__", None)
+    found = getattr(sys.modules.get(module or ""), name or "", None)
+    return f"{module}:{name}" if found is function and module != "__main__" else ""
 
 
 def answers(subject: Subject, plan: Plan) -> Iterator[Row]:

@@ -1,33 +1,40 @@
-"""The report in words."""
+"""A report as text, in color where the reader has a terminal."""
 
-from collections.abc import Iterable
-from itertools import groupby
+from collections.abc import Iterator
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from scipyconv.check.row import Row
+from scipyconv.check.outline import headline, sections
 
 if TYPE_CHECKING:
     from scipyconv.check.report import Report
 
-
-def write(report: "Report") -> str:
-    """Return the report as lines of text."""
-    return "\n".join(_lines(report))
+_WIDTH = 88
+_CODES = {"bad": "31", "good": "32", "plain": "36", "strong": "1"}
 
 
-def _lines(report: "Report") -> Iterable[str]:
-    cases = len({row.case for row in report.rows})
-    yield (f"{report.function} as {report.family}: {'ok' if report.ok else 'WRONG'}; {cases} "
-           f"cases, {len(report.rows)} questions, {report.seconds:.1f} s")
-    yield from report.diagnosis
-    by_probe = sorted(report.findings, key=lambda row: row.probe)
-    for probe, rows in groupby(by_probe, key=lambda row: row.probe):
-        yield _finding(probe, list(rows))
-    for each in report.unsupported:
-        yield f"unsupported: {each.feature} ({each.message}; {each.count} questions)"
+def write(report: "Report", color: bool = False) -> str:
+    """Return a report as text.
+
+    Args:
+        report: The report.
+        color: Whether to color it, by the codes that terminals understand.
+    """
+    return "\n".join(_lines(report, color))
 
 
-def _finding(probe: str, rows: list[Row]) -> str:
-    first = rows[0]
-    return (f"{probe}: fails {len(rows)} times; first at {first.case!r} in {first.dtype}: "
-            f"{first.message}")
+def _lines(report: "Report", color: bool) -> Iterator[str]:
+    yield _painted(headline(report), "good" if report.ok else "bad", color)
+    for section in sections(report):
+        yield ""
+        yield _painted(section.title, section.tone, color)
+        for head, details in section.entries:
+            text = f"{head}: {details}"
+            first, *rest = wrap(text, _WIDTH - 2, subsequent_indent="    ",
+                                break_long_words=False, break_on_hyphens=False)
+            yield "  " + first.replace(head, _painted(head, "strong", color), 1)
+            yield from ("  " + line for line in rest)
+
+
+def _painted(text: str, tone: str, color: bool) -> str:
+    return f"\x1b[{_CODES[tone]}m{text}\x1b[0m" if color else text

@@ -8,6 +8,7 @@ no such feature explains is a finding, unless it is a NotImplementedError.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from scipyconv.check.answers import OUTPUT
 from scipyconv.check.probes import PROBES
 from scipyconv.check.row import FAILED, NOTED, RAISED, Row
 
@@ -89,8 +90,10 @@ def _explanations(rows: Sequence[Row]) -> dict[Row, str]:
 
 def _is_noise(row: Row, failing: set[tuple[str, str, str]]) -> bool:
     probe = _PROBES.get(row.probe)
-    if probe is None:
+    if probe is None:  # a worker's own row
         return False
+    if row.quantity == OUTPUT and row.probe != "forward":
+        return (row.case, row.dtype, "forward") in failing
     here = any((row.case, row.dtype, name) in failing for name in probe.needs)
     anywhere = {name for _, _, name in failing}
     return here or bool(anywhere & set(probe.needs_everywhere))
