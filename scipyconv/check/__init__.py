@@ -2,8 +2,10 @@
 
 from scipyconv.check.cases import Case, cases, find_case
 from scipyconv.check.device import Device
+from scipyconv.check.gradients import GradientReport, check_gradients
 from scipyconv.check.layer import check_layer
 from scipyconv.check.report import Report
 from scipyconv.check.run import check_convolution
 
-__all__ = ["Case", "Device", "Report", "cases", "check_convolution", "check_layer", "find_case"]
+__all__ = ["Case", "Device", "GradientReport", "Report", "cases", "check_convolution",
+           "check_gradients", "check_layer", "find_case"]

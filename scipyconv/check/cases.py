@@ -188,6 +188,7 @@ class Case:
 
 #: name, batch, channels, filters, pixels, taps, parameters; then the level, and whether
 #: there is a bias. Names say what the row is there for.
+# fmt: off
 _P = dict[str, Any]
 _Row = tuple[str, int | None, int, int, Sizes, Sizes, _P]
 _QUICK: list[_Row] = [
@@ -285,6 +286,9 @@ _FULL: list[_Row] = [
     ("thirty-three samples", 33, 2, 3, (3, 4, 2), (2, 3, 2), {"stride": 2}),
     ("one hundred twenty-nine pixels", 1, 1, 2, (129, 33, 2), (3, 3, 2), {}),
 ]
+
+
+# fmt: on
 
 
 def cases(family: str = "conv2d", level: str = "quick") -> list[Case]:
