@@ -7,5 +7,14 @@ from scipyconv.check.layer import check_layer
 from scipyconv.check.report import Report
 from scipyconv.check.run import check_convolution
 
-__all__ = ["Case", "Device", "GradientReport", "Report", "cases", "check_convolution",
-           "check_gradients", "check_layer", "find_case"]
+__all__ = [
+    "Case",
+    "Device",
+    "GradientReport",
+    "Report",
+    "cases",
+    "check_convolution",
+    "check_gradients",
+    "check_layer",
+    "find_case",
+]

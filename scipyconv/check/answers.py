@@ -1,4 +1,4 @@
-"""The right answers to every question the probes ask, by name, from the oracle's maps."""
+"""The right answer to every question that a probe asks, by name."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,11 @@ Answers = Mapping[str, Array]
 
 OUTPUT = "output"
 #: The gradient of each operand, by the operand's name in torch.
-GRADIENTS = {"input": "input gradient", "weight": "weight gradient", "bias": "bias gradient"}
+GRADIENTS = {
+    "input": "input gradient",
+    "weight": "weight gradient",
+    "bias": "bias gradient",
+}
 QUANTITIES = (OUTPUT, *GRADIENTS.values())
 
 
@@ -64,5 +68,3 @@ def second_order(case: Case, at: Operands, along: Operands) -> dict[str, Array]:
         "weight": oracle.weight_gradient(case, along.x, at.g),
         "cotangent": tangent(case, at, along, moving),
     }
-
-

@@ -17,16 +17,28 @@ FORMATS = {8: "bfloat16", 11: "TF32 or float16", 24: "float32"}
 
 
 def input_bits(trial: Trial) -> int | None:
-    """Return how many bits of its input a function keeps, or None if it does not say."""
-    case = Case("bits", trial.case.family, 1, 1, 1, (1,) * len(trial.case.pixels),
-                (1,) * len(trial.case.taps), bias=False)
+    """Return how many bits of its input a function keeps; None if it cannot be told."""
+    case = Case(
+        "bits",
+        trial.case.family,
+        1,
+        1,
+        1,
+        (1,) * len(trial.case.pixels),
+        (1,) * len(trial.case.taps),
+        bias=False,
+    )
     kept = 0
     for bits in range(1, trial.precision.bits):
         number = 2.0**bits + 1
         try:
-            y = trial.subject.result(case, {
-                "input": _filled(trial, case.input_shape, number),
-                "weight": _filled(trial, case.weight_shape, 1.0)})
+            y = trial.subject.result(
+                case,
+                {
+                    "input": _filled(trial, case.input_shape, number),
+                    "weight": _filled(trial, case.weight_shape, 1.0),
+                },
+            )
             if trial.read(y).ravel()[0] != number:
                 break
         except (Raised, Wrong):
@@ -36,4 +48,6 @@ def input_bits(trial: Trial) -> int | None:
 
 
 def _filled(trial: Trial, shape: tuple[int, ...], number: float) -> Tensor:
-    return trial.subject.device.send(to_tensor(np.full(shape, number), trial.precision.dtype))
+    return trial.subject.device.send(
+        to_tensor(np.full(shape, number), trial.precision.dtype)
+    )

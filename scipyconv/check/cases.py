@@ -1,9 +1,9 @@
 """What a convolution is tried at: shapes and parameters, as a table.
 
-A row gives three spatial sizes; a function of one or two dimensions takes the first ones.
-No two sizes of a row are alike where they need not be, so that a mistake in their order
-shows. The one exception has every size alike: there, a sum over the wrong axes has the
-right shape, and nothing but its numbers can tell.
+A row gives three spatial sizes; a function of one or two dimensions takes the first
+ones. No two sizes of a row are alike where they need not be, so that a mistake in their
+order shows. The one exception has every size alike: there, a sum over the wrong axes
+has the right shape, and nothing but its numbers can tell.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,8 +22,13 @@ Pairs = tuple[tuple[int, int], ...]
 Numbers = int | Sizes
 
 LEVELS = ("quick", "full")
-_DEFAULTS: Mapping[str, Any] = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1,
-                                "output_padding": 0}
+_DEFAULTS: Mapping[str, Any] = {
+    "stride": 1,
+    "padding": 0,
+    "dilation": 1,
+    "groups": 1,
+    "output_padding": 0,
+}
 
 
 @dataclass(frozen=True)
@@ -38,8 +43,8 @@ class Case:
         filters: Output channels of one group.
         pixels: Spatial sizes of the input.
         taps: Spatial sizes of the weight.
-        parameters: `stride`, `padding`, `dilation`, `groups` and `output_padding`, where
-            they differ from torch's defaults, as they are passed.
+        parameters: `stride`, `padding`, `dilation`, `groups` and `output_padding`,
+            where they differ from torch's defaults, as they are passed.
         bias: Whether a bias is passed.
 
     Examples:
@@ -103,15 +108,19 @@ class Case:
     def output_shape(self) -> Sizes:
         """The shape of the output."""
         samples = () if self.batch is None else (self.batch,)
-        size = map(self._transposed_size if self.transposed else self._size,
-                   range(len(self.pixels)))
+        size = map(
+            self._transposed_size if self.transposed else self._size,
+            range(len(self.pixels)),
+        )
         return (*samples, self.groups * self.filters, *size)
 
     @cached_property
     def spans(self) -> Sizes:
         """How far the taps reach along each dimension."""
-        return tuple(d * (k - 1) + 1
-                     for d, k in zip(self.each("dilation"), self.taps, strict=True))
+        return tuple(
+            d * (k - 1) + 1
+            for d, k in zip(self.each("dilation"), self.taps, strict=True)
+        )
 
     @cached_property
     def zeros(self) -> Pairs:
@@ -128,12 +137,16 @@ class Case:
         return room // self.each("stride")[i] + 1
 
     def _transposed_size(self, i: int) -> int:
-        return ((self.pixels[i] - 1) * self.each("stride")[i] + self.spans[i]
-                - sum(self.zeros[i]) + self.each("output_padding")[i])
+        return (
+            (self.pixels[i] - 1) * self.each("stride")[i]
+            + self.spans[i]
+            - sum(self.zeros[i])
+            + self.each("output_padding")[i]
+        )
 
     @cached_property
     def features(self) -> frozenset[str]:
-        """What a function may leave out altogether: its parameters, and some uses of them.
+        """What a function may leave out altogether: parameters, and some uses of them.
 
         Examples:
             >>> sorted(find_case("conv2d", "groups with stride").features)
@@ -154,7 +167,9 @@ class Case:
     @property
     def size(self) -> int:
         """By how much there is to look at: cases are tried in this order."""
-        return prod(self.input_shape) + prod(self.weight_shape) + prod(self.output_shape)
+        return (
+            prod(self.input_shape) + prod(self.weight_shape) + prod(self.output_shape)
+        )
 
     def describe(self) -> str:
         """Return the shapes and parameters, in words.
@@ -183,7 +198,9 @@ class Case:
         """
         from scipyconv.check.run import check_convolution
 
-        check_convolution(function, self.family, cases=[self], **options).raise_if_failed()
+        check_convolution(
+            function, self.family, cases=[self], **options
+        ).raise_if_failed()
 
 
 #: name, batch, channels, filters, pixels, taps, parameters; then the level, and whether
@@ -268,7 +285,8 @@ _FULL: list[_Row] = [
     ("one row", 2, 2, 3, (1, 9, 3), (1, 4, 2), {}),
     ("one column", 2, 2, 3, (9, 1, 3), (4, 1, 2), {}),
     ("kernel of five", 2, 2, 3, (7, 8, 6), (5, 5, 4), {}),
-    ("kernel of seven and padding", 1, 2, 3, (9, 8, 7), (7, 6, 4), {"padding": (3, 2, 1)}),
+    ("kernel of seven and padding", 1, 2, 3, (9, 8, 7), (7, 6, 4),
+     {"padding": (3, 2, 1)}),
     ("stride as the kernel", 2, 2, 3, (7, 8, 5), (3, 2, 2), {"stride": (3, 2, 2)}),
     ("stride equal to dilation", 2, 2, 3, (8, 9, 6), (3, 3, 2),
      {"stride": (2, 3, 2), "dilation": (2, 3, 2)}),
@@ -316,8 +334,9 @@ def cases(family: str = "conv2d", level: str = "quick") -> list[Case]:
     """
     kind = find_family(family)
     if level not in LEVELS:
-        raise ValueError(f'level must be "quick" or "full": it is {level!r}; '
-                         'pass level="quick", say')
+        raise ValueError(
+            f'level must be "quick" or "full": it is {level!r}; pass level="quick", say'
+        )
     rows = _QUICK + (_TRANSPOSED if kind.transposed else _CONVOLUTION)
     found = [_make(kind, row) for row in rows + (_FULL if level == "full" else [])]
     found += random_cases(family) if level == "full" else []
@@ -333,7 +352,9 @@ def find_case(family: str, name: str) -> Case:
     for case in cases(family, "full"):
         if name in (case.name, str(case)):
             return case
-    raise ValueError(f"case must be one that cases({family!r}, 'full') lists: it is {name!r}")
+    raise ValueError(
+        f"case must be one that cases({family!r}, 'full') lists: it is {name!r}"
+    )
 
 
 def random_cases(family: str, count: int = 40, seed: int = 0) -> list[Case]:
@@ -355,28 +376,52 @@ def _random_case(kind: Family, random: np.random.Generator, name: str) -> Case:
     def draw(least: int, most: int) -> Sizes:
         return tuple(map(int, random.integers(least, most + 1, kind.dims)))
 
-    parameters = {"stride": draw(1, 3), "padding": draw(0, 2), "dilation": draw(1, 3),
-                  "groups": int(random.integers(1, 4))}
+    stride, dilation = draw(1, 3), draw(1, 3)
+    parameters = {
+        "stride": stride,
+        "padding": draw(0, 2),
+        "dilation": dilation,
+        "groups": int(random.integers(1, 4)),
+    }
     if kind.transposed:
-        stride, dilation = parameters["stride"], parameters["dilation"]
         room = [max(s, d) for s, d in zip(stride, dilation, strict=True)]
         parameters["output_padding"] = tuple(int(random.integers(0, r)) for r in room)
     batch, channels, filters = map(int, random.integers(1, 4, 3))
-    return Case(name, kind.name, batch, channels, filters, draw(3, 9), draw(1, 4),
-                parameters, bias=bool(random.integers(2)))
+    return Case(
+        name,
+        kind.name,
+        batch,
+        channels,
+        filters,
+        draw(3, 9),
+        draw(1, 4),
+        parameters,
+        bias=bool(random.integers(2)),
+    )
 
 
 def _make(kind: Family, row: _Row) -> Case:
     name, batch, channels, filters, pixels, taps, parameters = row
     dims = kind.dims
-    cut = {key: value[:dims] if isinstance(value, tuple) else value
-           for key, value in parameters.items()}
-    return Case(name, kind.name, batch, channels, filters, pixels[:dims], taps[:dims], cut,
-                bias=not name.startswith("no bias"))
+    cut = {
+        key: value[:dims] if isinstance(value, tuple) else value
+        for key, value in parameters.items()
+    }
+    return Case(
+        name,
+        kind.name,
+        batch,
+        channels,
+        filters,
+        pixels[:dims],
+        taps[:dims],
+        cut,
+        bias=not name.startswith("no bias"),
+    )
 
 
 def _leaves_an_output(case: Case) -> bool:
-    return all(n > 0 for n in case.output_shape[-len(case.pixels):])
+    return all(n > 0 for n in case.output_shape[-len(case.pixels) :])
 
 
 def without_bias(case: Case) -> Case:

@@ -22,8 +22,12 @@ NEAR = 0.25
 def check_shape(quantity: str, tensor: Tensor, shape: Sequence[int]) -> None:
     """Demand a shape."""
     if tuple(tensor.shape) != tuple(shape):
-        raise Wrong(f"the {quantity} has shape {tuple(tensor.shape)}, and {tuple(shape)} is "
-                    "right", "logic", quantity)
+        raise Wrong(
+            f"the {quantity} has shape {tuple(tensor.shape)}, and {tuple(shape)} is "
+            "right",
+            "logic",
+            quantity,
+        )
 
 
 def check_dtype(quantity: str, tensor: Tensor, precision: Precision) -> None:
@@ -33,8 +37,12 @@ def check_dtype(quantity: str, tensor: Tensor, precision: Precision) -> None:
     came = PRECISIONS.get(str(tensor.dtype).removeprefix("torch."))
     if precision.integer and came and came.integer and came.bits >= precision.bits:
         return
-    raise Wrong(f"the {quantity} has dtype {tensor.dtype}, and the operands have "
-                f"{precision.dtype}; return it in theirs", "contract", quantity)
+    raise Wrong(
+        f"the {quantity} has dtype {tensor.dtype}, and the operands have "
+        f"{precision.dtype}; return it in theirs",
+        "contract",
+        quantity,
+    )
 
 
 def equal(got: Array, right: Array) -> bool:
@@ -57,8 +65,10 @@ def difference(quantity: str, got: Array, right: Array) -> str:
     deviation = _abs(got - right)
     wrong = ~(deviation < NEAR)
     at = largest(deviation)
-    return (f"the {quantity} is wrong in {_count(wrong)} of {wrong.size} numbers; most at "
-            f"{list(at)}: {shown(got[at])} came, {shown(right[at])} is right")
+    return (
+        f"the {quantity} is wrong in {_count(wrong)} of {wrong.size} numbers; most at "
+        f"{list(at)}: {shown(got[at])} came, {shown(right[at])} is right"
+    )
 
 
 def largest(deviation: Array) -> tuple[int, ...]:

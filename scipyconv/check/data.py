@@ -1,9 +1,10 @@
-"""The numbers a case is tried with: integers for the logic, real numbers for the rounding.
+"""The numbers that a case is tried with: integers, and real numbers.
 
-A convolution is trilinear, so from integers come integers: its output, its gradients, its
-tangents and its second derivatives. They are drawn so small, and if need be so few, that
-no sum reaches 2^p, where p is the number of bits of the dtype's significand. Every partial
-sum is then exact, in whatever order, and the result may be compared for equality.
+A convolution is trilinear, so from integers come integers: its output, its gradients,
+its tangents and its second derivatives. They are drawn so small, and if need be so few,
+that no sum reaches 2^p, where p is the number of bits of the dtype's significand. Every
+partial sum is then exact, in whatever order, and the result may be compared for
+equality.
 """
 
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ class Operands:
     g: Array
 
     def magnitudes(self) -> "Operands":
-        """Return the absolute values; of a complex number, those of its parts, added."""
+        """Return absolute values; of a complex number, its parts' sum of them."""
         b = None if self.b is None else _magnitude(self.b)
         return Operands(_magnitude(self.x), _magnitude(self.w), b, _magnitude(self.g))
 
@@ -76,8 +77,12 @@ def real_operands(case: Case, precision: Precision) -> Operands:
             values = values + 1j * random.standard_normal(shape)
         return to_array(to_tensor(values, precision.dtype), precision)
 
-    return Operands(draw(case.input_shape), draw(case.weight_shape),
-                    draw(case.bias_shape) if case.bias else None, draw(case.output_shape))
+    return Operands(
+        draw(case.input_shape),
+        draw(case.weight_shape),
+        draw(case.bias_shape) if case.bias else None,
+        draw(case.output_shape),
+    )
 
 
 def to_tensor(array: Array, dtype: torch.dtype) -> torch.Tensor:
@@ -93,18 +98,23 @@ def to_array(tensor: torch.Tensor, precision: Precision) -> Array:
 
 
 def _generator(case: Case, salt: str) -> np.random.Generator:
-    return np.random.default_rng(crc32(f"{case.family} {case.describe()} {salt}".encode()))
+    return np.random.default_rng(
+        crc32(f"{case.family} {case.describe()} {salt}".encode())
+    )
 
 
 def _amplitude(case: Case, precision: Precision) -> tuple[int, int]:
     """Return the largest number to draw, and how many terms a sum of products may have.
 
-    A second derivative adds two sums of products and the bias, and the part of a complex
-    product adds two products.
+    A second derivative adds two sums of products and the bias, and the part of a
+    complex product adds two products.
     """
     longest = max(case.channels, case.filters) * prod(case.taps)
-    longest = max(longest, prod(case.output_shape) // max(1, case.bias_shape[0]),
-                  prod(case.input_shape) // (case.groups * case.channels))
+    longest = max(
+        longest,
+        prod(case.output_shape) // max(1, case.bias_shape[0]),
+        prod(case.input_shape) // (case.groups * case.channels),
+    )
     for most in _AMPLITUDES:
         products = 2 * (1 + precision.complex) * most * most
         terms = (2**precision.bits - 1 - most) // products
@@ -113,21 +123,26 @@ def _amplitude(case: Case, precision: Precision) -> tuple[int, int]:
     return most, terms
 
 
-def _integers(random: np.random.Generator, shape: Sizes, most: int,
-              precision: Precision) -> Array:
+def _integers(
+    random: np.random.Generator, shape: Sizes, most: int, precision: Precision
+) -> Array:
     """Draw integers other than zero, of both signs if the dtype has them."""
+
     def draw() -> Array:
         sizes = random.integers(1, most + 1, shape)
         signs = 1 if precision.dtype is torch.uint8 else random.choice([-1, 1], shape)
         return sizes * signs
 
-    return (draw() + 1j * draw() if precision.complex else draw()).astype(precision.home)
+    drawn = draw() + 1j * draw() if precision.complex else draw()
+    return np.asarray(drawn, precision.home)
 
 
-def _thinned(random: np.random.Generator, array: Array, axes: Sizes, terms: int) -> Array:
-    """Return the array with so many zeros that none of its slices has too many terms."""
+def _thinned(
+    random: np.random.Generator, array: Array, axes: Sizes, terms: int
+) -> Array:
+    """Return the array with zeros enough that no slice has too many terms."""
     share = 1.0
-    thin = array
+    thin: Array = array
     while any(_fullest(thin, axis) > terms for axis in axes):
         share *= 0.8
         thin = array * (random.random(array.shape) < share)
@@ -141,4 +156,4 @@ def _fullest(array: Array, axis: int) -> int:
 
 
 def _magnitude(array: Array) -> Array:
-    return np.abs(array.real) + np.abs(array.imag)
+    return np.asarray(np.abs(array.real) + np.abs(array.imag))

@@ -1,4 +1,4 @@
-"""Where the function takes its tensors: data comes from the CPU and results go back to it."""
+"""Where the function takes its tensors; data comes from the CPU, and goes back."""
 
 import time
 
@@ -10,7 +10,9 @@ _to, _detach, _clone = Tensor.to, Tensor.detach, Tensor.clone
 
 
 class Device:
-    """A device of torch's, by its name; make your own class for one that torch does not know.
+    """A device of torch's, by its name.
+
+    A class of your own with the same methods serves for any other.
 
     Args:
         name: As `torch.device` takes it.

@@ -39,7 +39,9 @@ class Example:
 
 def is_drawable(row: Row) -> bool:
     """Whether a finding is about one of the results that have a Jacobian."""
-    return row.outcome == FAILED and row.verdict == "logic" and row.quantity in QUANTITIES
+    return (
+        row.outcome == FAILED and row.verdict == "logic" and row.quantity in QUANTITIES
+    )
 
 
 def make_example(trial: Trial, quantity: str) -> Example | None:
@@ -50,9 +52,12 @@ def make_example(trial: Trial, quantity: str) -> Example | None:
     if not 0 < size <= _MOST or trial.right[quantity].size > _MOST:
         return None
     units = np.eye(size).reshape(size, *getattr(trial.integers, field).shape)
-    plain = replace(trial.integers, b=None if trial.integers.b is None
-                    else 0 * trial.integers.b)
-    each = [replace(plain, **{field: unit.astype(trial.precision.home)}) for unit in units]
+    plain = replace(
+        trial.integers, b=None if trial.integers.b is None else 0 * trial.integers.b
+    )
+    each = [
+        replace(plain, **{field: unit.astype(trial.precision.home)}) for unit in units
+    ]
     try:
         came = [_came(trial, operands, quantity) for operands in each]
     except (Raised, Wrong):
@@ -69,5 +74,7 @@ def _came(trial: Trial, operands: Operands, quantity: str) -> Array:
 
 
 def _columns(results: list[Array]) -> list[list[float]]:
-    columns: list[list[float]] = np.stack([each.real.ravel() for each in results], -1).tolist()
+    columns: list[list[float]] = np.stack(
+        [each.real.ravel() for each in results], -1
+    ).tolist()
     return columns

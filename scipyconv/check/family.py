@@ -1,11 +1,19 @@
-"""The six functions of `torch.nn.functional` that a function under test stands in for."""
+"""The six functions of torch's that a function under test can stand in for."""
 
 from dataclasses import dataclass
 
 #: In the order of torch's signatures.
 CONVOLUTION = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
-TRANSPOSED = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups",
-              "dilation")
+TRANSPOSED = (
+    "input",
+    "weight",
+    "bias",
+    "stride",
+    "padding",
+    "output_padding",
+    "groups",
+    "dilation",
+)
 
 
 @dataclass(frozen=True)
@@ -48,10 +56,12 @@ def find_family(name: str) -> Family:
         Traceback (most recent call last):
         ...
         ValueError: family must be one of conv1d, conv_transpose1d, conv2d,
-        conv_transpose2d, conv3d, conv_transpose3d: it is 'conv4d'; pass family="conv2d",
-        say
+        conv_transpose2d, conv3d, conv_transpose3d: it is 'conv4d'; pass
+        family="conv2d", say
     """
     if name not in FAMILIES:
-        raise ValueError(f"family must be one of {', '.join(FAMILIES)}: it is {name!r}; "
-                         'pass family="conv2d", say')
+        raise ValueError(
+            f"family must be one of {', '.join(FAMILIES)}: it is {name!r}; "
+            'pass family="conv2d", say'
+        )
     return FAMILIES[name]

@@ -59,20 +59,25 @@ class GradientReport:
             raise AssertionError(f"\n{self}")
 
     def __str__(self) -> str:
-        lines = [f"{'ok   ' if row.ok else 'WRONG'} {row.argument}: {row.message}"
-                 for row in self.rows]
+        lines = [
+            f"{'ok   ' if row.ok else 'WRONG'} {row.argument}: {row.message}"
+            for row in self.rows
+        ]
         return "\n".join(lines + [f"advice: {text}" for text in self.advice])
 
 
-def check_gradients(function: Callable[..., Any], inputs: Tensor | Sequence[Any] = (), *,
-                    seed: int = 0) -> GradientReport:
+def check_gradients(
+    function: Callable[..., Any], inputs: Tensor | Sequence[Any] = (), *, seed: int = 0
+) -> GradientReport:
     """Check the gradients of any differentiable function, in every argument it has.
 
-    Arguments are the floating-point and complex tensors among the inputs, and what no call
-    shows: the parameters of a module, and those that a closure hides. Where the function is
+    Arguments are the floating-point and complex tensors among the inputs, and what no
+    call
+    shows: the parameters of a module, and those that a closure hides. Where the
+        function is
     linear in an argument, the comparison is exact, with integers, a step of one and no
-    tolerance, in any dtype. Elsewhere slopes at many steps tell how well they are known.
-    Cotangents are random, and expanded from one number, as that of a sum is.
+    tolerance, in any dtype. Elsewhere slopes at many steps tell how well they are
+    known. Cotangents are random, and expanded from one number, as that of a sum is.
 
     Args:
         function: Takes the inputs, and returns a tensor or several.
@@ -96,24 +101,35 @@ def check_gradients(function: Callable[..., Any], inputs: Tensor | Sequence[Any]
     problem = _Problem(function, given, torch.Generator().manual_seed(seed))
     with problem.restored():
         rows = list(problem.rows())
-    return GradientReport(rows, problem.advice(rows))
+    return GradientReport(rows, list(problem.advice(rows)))
 
 
 class _Problem:
-    """A function, its arguments as leaves whose values may be set, and random numbers."""
+    """A function, and its arguments as leaves whose values may be set."""
 
-    def __init__(self, function: Callable[..., Any], given: Sequence[Any],
-                 random: torch.Generator) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        given: Sequence[Any],
+        random: torch.Generator,
+    ) -> None:
         self.function, self.random = function, random
         self.inputs = [_leaf(value) for value in given]
-        self.leaves = {f"input {i}": value for i, value in enumerate(self.inputs)
-                       if isinstance(value, Tensor) and value.requires_grad}
+        self.leaves = {
+            f"input {i}": value
+            for i, value in enumerate(self.inputs)
+            if isinstance(value, Tensor) and value.requires_grad
+        }
         self.leaves |= find_hidden(function)
         if not self.leaves:
-            raise ValueError("inputs must include a floating-point tensor, or the function "
-                             "hide a parameter: nothing here has a gradient; pass "
-                             "torch.ones(3), say")
-        self.original = {name: leaf.detach().clone() for name, leaf in self.leaves.items()}
+            raise ValueError(
+                "inputs must include a floating-point tensor, or the function "
+                "hide a parameter: nothing here has a gradient; pass "
+                "torch.ones(3), say"
+            )
+        self.original = {
+            name: leaf.detach().clone() for name, leaf in self.leaves.items()
+        }
 
     def restored(self) -> "_Restored":
         return _Restored(self)
@@ -135,13 +151,24 @@ class _Problem:
             yield GradientRow("function", False, "", f"it raises {raised}")
             return
         if not first:
-            yield GradientRow("function", False, "", "it returns no floating-point tensor")
+            yield GradientRow(
+                "function", False, "", "it returns no floating-point tensor"
+            )
         elif not all(map(torch.equal, first, second)):
-            yield GradientRow("function", False, "", "two calls with the same arguments "
-                              "differ; switch off what is random, such as dropout, by .eval()")
+            yield GradientRow(
+                "function",
+                False,
+                "",
+                "two calls with the same arguments "
+                "differ; switch off what is random, such as dropout, by .eval()",
+            )
         elif not any(y.requires_grad for y in first):
-            yield GradientRow("function", False, "", "its output does not require a gradient: "
-                              "gradients are silently lost")
+            yield GradientRow(
+                "function",
+                False,
+                "",
+                "its output does not require a gradient: gradients are silently lost",
+            )
         else:
             yield from (self.row(name) for name in self.leaves)
 
@@ -156,52 +183,80 @@ class _Problem:
     def exact(self, name: str) -> GradientRow | None:
         """Compare in integers, or return None if the function is not linear here."""
         for most in (3, 1):
-            self.set({each: self.integers(leaf, most) for each, leaf in self.leaves.items()})
+            self.set(
+                {each: self.integers(leaf, most) for each, leaf in self.leaves.items()}
+            )
             values = {each: leaf.detach().clone() for each, leaf in self.leaves.items()}
             cotangents = tuple(self.integers(y, most) for y in self.outputs())
-            row = self.compare(name, values[name], cotangents, exact_slope, "exact", most)
+            row = self.compare(
+                name, values[name], cotangents, exact_slope, "exact", most
+            )
             if row is not None:
                 return row
         return None
 
     def swept(self, name: str) -> GradientRow:
         self.set(self.original)
-        cotangents = tuple(torch.randn(y.shape, generator=self.random, dtype=y.dtype)
-                           .to(y.device) for y in self.outputs())
-        row = self.compare(name, self.original[name], cotangents, swept_slope, "sweep", 0)
+        cotangents = tuple(
+            torch.randn(y.shape, generator=self.random, dtype=y.dtype).to(y.device)
+            for y in self.outputs()
+        )
+        row = self.compare(
+            name, self.original[name], cotangents, swept_slope, "sweep", 0
+        )
         assert row is not None  # a sweep always tells a slope
         return row
 
-    def compare(self, name: str, value: Tensor, cotangents: Outputs,
-                slope_of: Callable[..., Slope | None], method: str,
-                most: int) -> GradientRow | None:
-        """Compare gradient and slope along many directions, for two kinds of cotangents."""
-        constant = tuple(torch.ones((), dtype=g.dtype, device=g.device).expand(g.shape)
-                         for g in cotangents)
+    def compare(
+        self,
+        name: str,
+        value: Tensor,
+        cotangents: Outputs,
+        slope_of: Callable[..., Slope | None],
+        method: str,
+        most: int,
+    ) -> GradientRow | None:
+        """Compare gradient and slope along many directions, for two cotangents."""
+        constant = tuple(
+            torch.ones((), dtype=g.dtype, device=g.device).expand(g.shape)
+            for g in cotangents
+        )
         count, worst = 0, None
         for cotangent in (cotangents, constant):
             gradient = self.gradient(name, cotangent)
             for direction in self.directions(value, most):
-                slope = slope_of(lambda t, v=direction: self.moved(name, value, v, t),
-                                 cotangent)
+                slope = slope_of(
+                    lambda t, v=direction: self.moved(name, value, v, t), cotangent
+                )
                 if slope is None:
                     return None
                 came = 0.0 if gradient is None else inner([gradient], [direction])
                 if not slope.explains(came):
-                    return GradientRow(name, False, method, _explain(
-                        slope, came, gradient is None, cotangent is constant))
+                    return GradientRow(
+                        name,
+                        False,
+                        method,
+                        _explain(slope, came, gradient is None, cotangent is constant),
+                    )
                 count += 1
                 worst = max(worst or slope, slope, key=lambda each: each.known_to)
         return GradientRow(name, True, method, _praise(method, count // 2, worst))
 
     def gradient(self, name: str, cotangents: Outputs) -> Tensor | None:
-        outputs = [(y, g) for y, g in zip(self.outputs(), cotangents, strict=True)
-                   if y.requires_grad]
+        outputs = [
+            (y, g)
+            for y, g in zip(self.outputs(), cotangents, strict=True)
+            if y.requires_grad
+        ]
         ys, gs = zip(*outputs, strict=True)
-        found = attempt(_grad, ys, self.leaves[name], gs, allow_unused=True)[0]
-        return found  # type: ignore[no-any-return]
+        found: Tensor | None = attempt(
+            _grad, ys, self.leaves[name], gs, allow_unused=True
+        )[0]
+        return found
 
-    def moved(self, name: str, value: Tensor, direction: Tensor, step: float) -> Outputs:
+    def moved(
+        self, name: str, value: Tensor, direction: Tensor, step: float
+    ) -> Outputs:
         self.set({name: value + step * direction})
         outputs = tuple(y.detach().clone() for y in self.outputs())
         self.set({name: value})
@@ -209,7 +264,7 @@ class _Problem:
 
     def directions(self, value: Tensor, most: int) -> Iterator[Tensor]:
         """Yield each unit direction of a small argument, or some random ones."""
-        units = [1, 1j] if value.is_complex() else [1]
+        units: list[Any] = [1, 1j] if value.is_complex() else [1]
         if value.numel() <= _SMALL:
             for i in range(value.numel()):
                 for unit in units:
@@ -224,17 +279,26 @@ class _Problem:
         def draw() -> Tensor:
             return torch.randint(-most, most + 1, like.shape, generator=self.random)
 
-        drawn = torch.complex(draw().double(), draw().double()) if like.is_complex() else draw()
+        drawn = (
+            torch.complex(draw().double(), draw().double())
+            if like.is_complex()
+            else draw()
+        )
         return drawn.to(like.dtype).to(like.device)
 
     def advice(self, rows: Sequence[GradientRow]) -> Iterator[str]:
-        rough = [name for name, leaf in self.leaves.items()
-                 if torch.finfo(leaf.dtype).eps > 1e-10]
+        rough = [
+            name
+            for name, leaf in self.leaves.items()
+            if torch.finfo(leaf.dtype).eps > 1e-10
+        ]
         swept = {row.argument for row in rows if row.method == "sweep"}
         if swept & set(rough):
-            yield ("in float64 the slopes of what is not linear are known to ten digits, and "
-                   f"in {self.leaves[rough[0]].dtype} to a few; pass float64 if the function "
-                   "takes it")
+            yield (
+                "slopes of what is not linear are known to ten digits in float64, and "
+                f"to a few in {self.leaves[rough[0]].dtype}; pass float64 if the "
+                "function takes it"
+            )
 
 
 class _Restored:
@@ -262,14 +326,20 @@ def _differentiable(tensor: Tensor) -> bool:
 
 def _explain(slope: Slope, came: float, missing: bool, constant: bool) -> str:
     which = "expanded" if constant else "random"
-    found = "there is no gradient (None)" if missing else f"the gradient says {came:.6g}"
+    found = (
+        "there is no gradient (None)" if missing else f"the gradient says {came:.6g}"
+    )
     known = "exactly" if not slope.known_to else f"known to {slope.known_to:.1g}"
-    return (f"along one direction, with a cotangent that is {which}, {found}, and the slope is "
-            f"{slope.value:.6g}, {known}")
+    return (
+        f"along one direction, with a cotangent that is {which}, {found}, and the "
+        f"slope is {slope.value:.6g}, {known}"
+    )
 
 
 def _praise(method: str, count: int, worst: Slope | None) -> str:
     if method == "exact" or worst is None:
         return f"linear; exact in {count} directions"
-    return (f"right in {count} directions; slopes known to {worst.known_to:.1g}, best with a "
-            f"step of {worst.step:.0e}")
+    return (
+        f"right in {count} directions; slopes known to {worst.known_to:.1g}, best with "
+        f"a step of {worst.step:.0e}"
+    )

@@ -23,7 +23,9 @@ def find_hidden(function: Callable[..., Any]) -> dict[str, Tensor]:
     for name, value in _held(function):
         if isinstance(value, nn.Module):
             prefix = f"{name}." if name else ""
-            pairs = [(prefix + each, p) for each, p in value.named_parameters()]
+            pairs: list[tuple[str, Tensor]] = [
+                (prefix + each, p) for each, p in value.named_parameters()
+            ]
         else:
             pairs = [(name, value)] if isinstance(value, Tensor) else []
         for each, tensor in pairs:

@@ -1,4 +1,4 @@
-"""Checking a layer: its class, by making one for each case, or one that is already made."""
+"""Checking a layer: one that is made, or its class, by making one for each case."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -16,18 +16,24 @@ from scipyconv.check.run import check_convolution
 _TUNABLE = ("stride", "padding", "dilation", "groups", "output_padding")
 
 
-def check_layer(module: type[nn.Module] | nn.Module, family: str | None = None, *,
-                names: Mapping[str, str] | None = None, **options: Any) -> Report:
+def check_layer(
+    module: type[nn.Module] | nn.Module,
+    family: str | None = None,
+    *,
+    names: Mapping[str, str] | None = None,
+    **options: Any,
+) -> Report:
     """Check a convolution layer: a class, or one layer.
 
-    Of a class, a layer is made for each case, by the arguments of torch's own layers: the
-    numbers of input and output channels, the kernel size, and `stride`, `padding`, and so
-    on by name, as far as it takes them. One layer is tried as it is, at several inputs.
+    Of a class, a layer is made for each case, by the arguments of torch's own layers:
+    the numbers of input and output channels, the kernel size, and `stride`, `padding`,
+    and so on by name, as far as it takes them. One layer is tried as it is, at several
+    inputs.
 
     Args:
         module: A subclass of `torch.nn.Module`, or an instance of one.
-        family: The function that the layer stands in for, such as `"conv2d"`; by default
-            its name or its weight tells.
+        family: The function that the layer stands in for, such as `"conv2d"`; by
+            default its name or its weight tells.
         names: What the layer calls its parameters: `{"weight": "filter"}`, say.
         **options: As in `check_convolution`.
 
@@ -41,7 +47,8 @@ def check_layer(module: type[nn.Module] | nn.Module, family: str | None = None, 
     Examples:
         >>> check_layer(torch.nn.Conv1d, probes=["logic"]).ok
         True
-        >>> check_layer(torch.nn.Conv2d(2, 3, (2, 4), stride=(1, 2)), probes=["logic"]).ok
+        >>> layer = torch.nn.Conv2d(2, 3, (2, 4), stride=(1, 2))
+        >>> check_layer(layer, probes=["logic"]).ok
         True
     """
     called = {"weight": "weight", "bias": "bias", **(names or {})}
@@ -54,41 +61,53 @@ def check_layer(module: type[nn.Module] | nn.Module, family: str | None = None, 
         function = _from_instance(module, called)
         options.setdefault("cases", _cases_of(module, family, called))
     else:
-        raise TypeError("module must be a torch.nn.Module or a class of them: it is "
-                        f"{module!r}; pass torch.nn.Conv2d, say, or check_convolution a "
-                        "function")
+        raise TypeError(
+            "module must be a torch.nn.Module or a class of them: it is "
+            f"{module!r}; pass torch.nn.Conv2d, say, or check_convolution a "
+            "function"
+        )
     return check_convolution(function, family, **options)
 
 
-def _from_class(module: type[nn.Module], family: str,
-                called: Mapping[str, str]) -> Callable[..., Any]:
-    """Return a function that makes a layer with its operands as parameters, and calls it."""
+def _from_class(
+    module: type[nn.Module], family: str, called: Mapping[str, str]
+) -> Callable[..., Any]:
+    """Return a function that makes a layer of its operands, and calls it."""
     transposed = find_family(family).transposed
 
     @cache
-    def make(shape: tuple[int, ...], bias: bool, parameters: tuple[tuple[str, Any], ...]
-             ) -> nn.Module:
+    def make(
+        shape: tuple[int, ...], bias: bool, parameters: tuple[tuple[str, Any], ...]
+    ) -> nn.Module:
         groups = dict(parameters).get("groups", 1)
         sizes = (shape[0], shape[1] * groups)
         with torch.random.fork_rng(devices=[]):  # a layer draws its first weights
-            made = module(*(sizes if transposed else sizes[::-1]), shape[2:],
-                          **_bias_argument(module, bias), **dict(parameters))
+            made = module(
+                *(sizes if transposed else sizes[::-1]),
+                shape[2:],
+                **_bias_argument(module, bias),
+                **dict(parameters),
+            )
         _expect_registered(made, called["weight"])
         return made
 
-    def layer(input: Tensor, weight: Tensor, bias: Tensor | None = None,
-              **parameters: Any) -> Any:
+    def layer(
+        input: Tensor, weight: Tensor, bias: Tensor | None = None, **parameters: Any
+    ) -> Any:
         made = make(tuple(weight.shape), bias is not None, tuple(parameters.items()))
         return _call(made, called, input, weight, bias)
 
-    return _named(layer, module.__name__, _taken(module, find_family(family).parameters))
+    return _named(
+        layer, module.__name__, _taken(module, find_family(family).parameters)
+    )
 
 
 def _from_instance(module: nn.Module, called: Mapping[str, str]) -> Callable[..., Any]:
     own = _parameters_of(module)
 
-    def layer(input: Tensor, weight: Tensor, bias: Tensor | None = None,
-              **parameters: Any) -> Any:
+    def layer(
+        input: Tensor, weight: Tensor, bias: Tensor | None = None, **parameters: Any
+    ) -> Any:
         if any(own[name] != value for name, value in parameters.items()):
             raise ValueError(f"the layer's parameters are fixed: {own}")
         return _call(module, called, input, weight, bias)
@@ -100,8 +119,13 @@ def _parameters_of(module: nn.Module) -> dict[str, Any]:
     return {name: getattr(module, name) for name in _TUNABLE if hasattr(module, name)}
 
 
-def _call(module: nn.Module, called: Mapping[str, str], input: Tensor, weight: Tensor,
-          bias: Tensor | None) -> Any:
+def _call(
+    module: nn.Module,
+    called: Mapping[str, str],
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+) -> Any:
     values = {called["weight"]: weight}
     if bias is not None:
         values[called["bias"]] = bias
@@ -119,8 +143,9 @@ def _taken(module: type[nn.Module], known: tuple[str, ...]) -> list[str]:
     return [p.name for p in parameters if p.name in _TUNABLE]
 
 
-def _named(function: Callable[..., Any], name: str,
-           parameters: list[str] | tuple[str, ...]) -> Callable[..., Any]:
+def _named(
+    function: Callable[..., Any], name: str, parameters: list[str] | tuple[str, ...]
+) -> Callable[..., Any]:
     """Give a function a layer's name, and a signature with just these parameters."""
     kinds = inspect.Parameter
     first = [kinds(each, kinds.POSITIONAL_OR_KEYWORD) for each in ("input", "weight")]
@@ -135,9 +160,11 @@ def _expect_registered(module: nn.Module, name: str) -> None:
     """Demand that a layer's weight is among its parameters."""
     found = [each for each, _ in module.named_parameters()]
     if name not in found:
-        raise ValueError(f"module must register its {name} as a parameter: it has "
-                         f"{', '.join(found) or 'none'}; assign an nn.Parameter in __init__, "
-                         'or pass names={"weight": ...}')
+        raise ValueError(
+            f"module must register its {name} as a parameter: it has "
+            f"{', '.join(found) or 'none'}; assign an nn.Parameter in __init__, "
+            'or pass names={"weight": ...}'
+        )
 
 
 def _family_by_name(module: type[nn.Module]) -> str:
@@ -146,8 +173,10 @@ def _family_by_name(module: type[nn.Module]) -> str:
         for name in sorted(FAMILIES, key=len, reverse=True):
             if name.replace("_", "") in each.__name__.lower():
                 return name
-    raise ValueError(f"family must be given for {module.__name__}, whose name tells none; "
-                     'pass family="conv2d", say')
+    raise ValueError(
+        f"family must be given for {module.__name__}, whose name tells none; "
+        'pass family="conv2d", say'
+    )
 
 
 def _family_of(module: nn.Module, weight: str) -> str:
@@ -166,15 +195,29 @@ def _cases_of(module: nn.Module, family: str, called: Mapping[str, str]) -> list
         parameters.pop("output_padding", None)
     groups = int(parameters.get("groups", 1))
     first, second = weight.shape[:2]
-    channels, filters = (first // groups, second) if kind.transposed else (
-        second, first // groups)
+    channels, filters = (
+        (first // groups, second) if kind.transposed else (second, first // groups)
+    )
     taps, dilation = tuple(weight.shape[2:]), parameters.get("dilation", 1)
     each = dilation if isinstance(dilation, tuple) else (dilation,) * len(taps)
     spans = [d * (k - 1) + 1 for d, k in zip(each, taps, strict=True)]
     bias = getattr(module, called["bias"], None) is not None
-    return [Case(f"{name} and {added} more pixels", family, batch, channels, filters,
-                 tuple(span + added + i for i, span in enumerate(spans)), taps, parameters,
-                 bias)
-            for added in (0, 1, 2, 3, 6)
-            for name, batch in (("one sample", 1), ("several samples", 3),
-                                ("no batch", None))]
+    return [
+        Case(
+            f"{name} and {added} more pixels",
+            family,
+            batch,
+            channels,
+            filters,
+            tuple(span + added + i for i, span in enumerate(spans)),
+            taps,
+            parameters,
+            bias,
+        )
+        for added in (0, 1, 2, 3, 6)
+        for name, batch in (
+            ("one sample", 1),
+            ("several samples", 3),
+            ("no batch", None),
+        )
+    ]

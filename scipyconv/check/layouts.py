@@ -1,6 +1,6 @@
 """The same numbers, laid out otherwise in memory, with NaN all around them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -56,7 +56,9 @@ def offset(tensor: Tensor) -> Tensor:
 
 def channels_last(tensor: Tensor) -> Tensor:
     """Lay the channels, dimension 1, out innermost."""
-    return tensor.movedim(1, -1).contiguous().movedim(-1, 1) if tensor.ndim > 1 else tensor
+    return (
+        tensor.movedim(1, -1).contiguous().movedim(-1, 1) if tensor.ndim > 1 else tensor
+    )
 
 
 def repeated(tensor: Tensor) -> Tensor:
@@ -72,11 +74,17 @@ def constant(tensor: Tensor) -> Tensor:
 
 
 #: Layouts that keep the numbers, and those that repeat some of them.
-KEEPING: Mapping[str, Change] = {"transposed": transposed, "strided": strided,
-                                 "sliced": sliced, "with an offset": offset,
-                                 "channels last": channels_last}
-REPEATING: Mapping[str, Change] = {"repeated along its first dimension": repeated,
-                                   "expanded from one number": constant}
+KEEPING: dict[str, Change] = {
+    "transposed": transposed,
+    "strided": strided,
+    "sliced": sliced,
+    "with an offset": offset,
+    "channels last": channels_last,
+}
+REPEATING: dict[str, Change] = {
+    "repeated along its first dimension": repeated,
+    "expanded from one number": constant,
+}
 
 
 def _filled(tensor: Tensor, shape: list[int]) -> Tensor:

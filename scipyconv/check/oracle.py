@@ -4,9 +4,9 @@ NumPy in, NumPy out, and no convolution of torch's. A convolution's form
 
     T(a, w, s) = sum over n, o, c, t, k of  s[n, o, t] · w[o, c, k] · a[n, c, p]
 
-has a large side a and a small side s. A convolution takes a to s, and a transposed one s to
-a; so each is the other's gradient, and one form answers for both. With integers, every
-answer is exact. Gradients conjugate what they multiply by, as torch's do.
+has a large side a and a small side s. A convolution takes a to s, and a transposed one
+s to a; so each is the other's gradient, and one form answers for both. With integers,
+every answer is exact. Gradients conjugate what they multiply by, as torch's do.
 """
 
 from typing import Any
@@ -29,7 +29,9 @@ def output(case: Case, x: Array, w: Array, b: Array | None = None) -> Array:
         >>> output(case, np.array([[[0.0, 1, 3, 2]]]), np.array([[[1.0, 2]]]))
         array([[[2., 7., 7.]]])
     """
-    y = _like_output(case, (_large if case.transposed else _small)(case, _batched(case, x), w))
+    y = _like_output(
+        case, (_large if case.transposed else _small)(case, _batched(case, x), w)
+    )
     return y if b is None else y + b.reshape(-1, *[1] * len(case.pixels))
 
 
@@ -55,12 +57,12 @@ def bias_gradient(case: Case, g: Array) -> Array:
 
 
 def _small(case: Case, a: Array, w: Array) -> Array:
-    shape = (case.input_shape if case.transposed else case.output_shape)
+    shape = case.input_shape if case.transposed else case.output_shape
     return direct.correlate(a, w, _with_batch(case, shape), *_geometry(case))
 
 
 def _large(case: Case, s: Array, w: Array) -> Array:
-    shape = (case.output_shape if case.transposed else case.input_shape)
+    shape = case.output_shape if case.transposed else case.input_shape
     return direct.input_gradient(s, w, _with_batch(case, shape), *_geometry(case))
 
 

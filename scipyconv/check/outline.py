@@ -28,11 +28,15 @@ class Section:
 def headline(report: "Report") -> str:
     """Return the verdict in one line."""
     verdict = "ok" if report.ok else "WRONG" if report.rows else "nothing was checked"
-    cases, dtypes = ({getattr(row, name) for row in report.rows} for name in ("case", "dtype"))
+    cases, dtypes = (
+        {getattr(row, name) for row in report.rows} for name in ("case", "dtype")
+    )
     stopped = ", stopped before the end" if report.interrupted else ""
-    return (f"{report.function} as {report.family}: {verdict}. {len(cases)} cases, "
-            f"{len(dtypes)} dtypes, {len(report.rows)} questions, {report.seconds:.1f} s"
-            f"{stopped}")
+    return (
+        f"{report.function} as {report.family}: {verdict}. {len(cases)} cases, "
+        f"{len(dtypes)} dtypes, {len(report.rows)} questions, {report.seconds:.1f} s"
+        f"{stopped}"
+    )
 
 
 def sections(report: "Report") -> list[Section]:
@@ -40,9 +44,14 @@ def sections(report: "Report") -> list[Section]:
     every = [
         Section("Diagnosis", "bad", tuple(_split(text) for text in report.diagnosis)),
         Section("Wrong", "bad", tuple(_findings(report))),
-        Section("Not supported", "plain", tuple(
-            (each.feature, f"{each.message} ({_counted(each.count, 'question')})")
-            for each in report.unsupported)),
+        Section(
+            "Not supported",
+            "plain",
+            tuple(
+                (each.feature, f"{each.message} ({_counted(each.count, 'question')})")
+                for each in report.unsupported
+            ),
+        ),
         Section("Not taken", "plain", tuple(_left_out(report))),
         Section("Notes", "plain", tuple(_grouped(report.notes))),
         Section("Held back", "plain", tuple(_held_back(report))),
@@ -62,9 +71,11 @@ def _findings(report: "Report") -> Iterator[tuple[str, str]]:
         first = rows[0]
         kind = first.verdict or "error"
         described = report.describe(first)
-        yield (f"{probe} ({kind})",
-               f"wrong in {len(rows)} of {asked[probe]}; the smallest is {first.case!r} in "
-               f"{first.dtype}, {described}: {first.message}")
+        yield (
+            f"{probe} ({kind})",
+            f"wrong in {len(rows)} of {asked[probe]}; the smallest is {first.case!r} "
+            f"in {first.dtype}, {described}: {first.message}",
+        )
 
 
 def _grouped(rows: Iterable[Row]) -> Iterator[tuple[str, str]]:
@@ -75,14 +86,19 @@ def _grouped(rows: Iterable[Row]) -> Iterator[tuple[str, str]]:
 def _held_back(report: "Report") -> Iterator[tuple[str, str]]:
     if report.held_back:
         names = ", ".join(_by_probe(report.held_back))
-        yield (_counted(len(report.held_back), "failure"),
-               f"which may well follow from those above, of: {names}")
+        yield (
+            _counted(len(report.held_back), "failure"),
+            f"which may well follow from those above, of: {names}",
+        )
 
 
 def _left_out(report: "Report") -> Iterator[tuple[str, str]]:
     for name in report.left_out:
-        rest = ("every case is tried without one" if name == "bias"
-                else "the cases that need it are left out")
+        rest = (
+            "every case is tried without one"
+            if name == "bias"
+            else "the cases that need it are left out"
+        )
         yield name, f"the function has no such parameter; {rest}"
 
 

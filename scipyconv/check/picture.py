@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def draw(report: "Report") -> Any:
-    """Return a figure of the first wrong result: what came, what is right, the difference.
+    """Return a figure of the first wrong result, the right one, and the difference.
 
     Raises:
         ImportError: matplotlib is missing.
@@ -19,8 +19,16 @@ def draw(report: "Report") -> Any:
 
     example = report.example
     if example is None:
-        raise ValueError("plot() needs an output or a gradient that is wrong at a small case, "
-                         "and this report has none; print the report instead")
+        raise ValueError(
+            "plot() needs an output or a gradient that is wrong at a small case, "
+            "and this report has none; print the report instead"
+        )
     came, right = np.array(example.came), np.array(example.right)
-    return images({f"{example.quantity}, as it came": came, "as it is right": right,
-                   "the difference": came - right}, columns=3)
+    return images(
+        {
+            f"{example.quantity}, as it came": came,
+            "as it is right": right,
+            "the difference": came - right,
+        },
+        columns=3,
+    )

@@ -10,8 +10,13 @@ from scipyconv.check.probes import Probe, find_probes
 
 #: Every case is tried in this dtype, and those below in all the others.
 MAIN = "float32"
-SAMPLE = ("several of everything", "stride with a remainder", "padding of one dimension",
-          "groups with stride", "everything at once")
+SAMPLE = (
+    "several of everything",
+    "stride with a remainder",
+    "padding of one dimension",
+    "groups with stride",
+    "everything at once",
+)
 
 
 @dataclass(frozen=True)
@@ -21,7 +26,8 @@ class Plan:
     Attributes:
         trials: The pairs.
         probes: The probes.
-        accumulate: The dtype that sums are expected to be made in; None for the operands'.
+        accumulate: The dtype that sums are expected to be made in; None for the
+            operands'.
     """
 
     trials: tuple[tuple[Case, Precision], ...]
@@ -29,9 +35,15 @@ class Plan:
     accumulate: Precision | None = None
 
 
-def make_plan(family: str, level: str = "quick", dtypes: Iterable[Any] | None = None,
-              probes: Iterable[str] | None = None, accumulate: Any = None,
-              chosen: Sequence[Case] | None = None, gradients: bool = True) -> Plan:
+def make_plan(
+    family: str,
+    level: str = "quick",
+    dtypes: Iterable[Any] | None = None,
+    probes: Iterable[str] | None = None,
+    accumulate: Any = None,
+    chosen: Sequence[Case] | None = None,
+    gradients: bool = True,
+) -> Plan:
     """Return the plan of a run.
 
     Examples:
@@ -47,10 +59,13 @@ def make_plan(family: str, level: str = "quick", dtypes: Iterable[Any] | None = 
     return Plan(tuple(_pairs(every, dtypes, level, chosen is not None)), asked, wide)
 
 
-def _pairs(every: list[Case], dtypes: Iterable[Any] | None, level: str,
-           chosen: bool) -> list[tuple[Case, Precision]]:
+def _pairs(
+    every: list[Case], dtypes: Iterable[Any] | None, level: str, chosen: bool
+) -> list[tuple[Case, Precision]]:
     if dtypes is not None:
-        return [(case, find_precision(dtype)) for dtype in _listed(dtypes) for case in every]
+        return [
+            (case, find_precision(dtype)) for dtype in _listed(dtypes) for case in every
+        ]
     main = [(case, PRECISIONS[MAIN]) for case in every]
     if chosen:
         return main

@@ -1,4 +1,4 @@
-"""What is known of each dtype: its significand, its NumPy home, how it is counted in."""
+"""What is known of each dtype: how many bits it has, and where NumPy keeps it."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -74,6 +74,8 @@ def find_precision(dtype: Any, argument: str = "dtypes") -> Precision:
     """
     name = str(dtype).removeprefix("torch.")
     if name not in PRECISIONS:
-        raise ValueError(f"{argument} must be among {', '.join(PRECISIONS)}: one is {dtype}; "
-                         "pass torch.float32, say")
+        raise ValueError(
+            f"{argument} must be among {', '.join(PRECISIONS)}: one is {dtype}; "
+            "pass torch.float32, say"
+        )
     return PRECISIONS[name]

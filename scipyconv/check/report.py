@@ -5,8 +5,9 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from scipyconv.check import html, script, text
+from scipyconv.check.cases import without_bias
 from scipyconv.check.example import Example
-from scipyconv.check.plan import Plan, without_bias
+from scipyconv.check.plan import Plan
 from scipyconv.check.row import Row
 from scipyconv.check.verdicts import Unsupported, judge
 
@@ -35,10 +36,21 @@ class Report:
         example: The first wrong result, for a picture.
     """
 
-    def __init__(self, function: str, family: str, rows: Sequence[Row], plan: Plan, *,
-                 left_out: Sequence[str] = (), seconds: float = 0.0, interrupted: bool = False,
-                 require: Iterable[str] = (), diagnosis: Sequence[str] = (),
-                 source: str = "", example: Example | None = None) -> None:
+    def __init__(
+        self,
+        function: str,
+        family: str,
+        rows: Sequence[Row],
+        plan: Plan,
+        *,
+        left_out: Sequence[str] = (),
+        seconds: float = 0.0,
+        interrupted: bool = False,
+        require: Iterable[str] = (),
+        diagnosis: Sequence[str] = (),
+        source: str = "",
+        example: Example | None = None,
+    ) -> None:
         verdicts = judge(rows, require)
         self.function, self.family, self.plan = function, family, plan
         self.rows: tuple[Row, ...] = tuple(rows)
@@ -74,13 +86,15 @@ class Report:
             ValueError: there is no finding.
         """
         if not self.findings:
-            raise ValueError("script() needs a finding to show, and this report has none")
+            raise ValueError(
+                "script() needs a finding to show, and this report has none"
+            )
         row = self.findings[0]
         precision = next(p for _, p in self.plan.trials if p.name == row.dtype)
         return script.write(row, self._case(row), precision, self.source)
 
     def plot(self) -> Any:
-        """Draw the first result that is wrong beside the right one, and their difference.
+        """Draw the first wrong result, the right one, and their difference.
 
         Returns:
             A matplotlib figure.
@@ -99,9 +113,13 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain data."""
         return {
-            "function": self.function, "family": self.family, "ok": self.ok,
-            "seconds": self.seconds, "interrupted": self.interrupted,
-            "left_out": list(self.left_out), "diagnosis": list(self.diagnosis),
+            "function": self.function,
+            "family": self.family,
+            "ok": self.ok,
+            "seconds": self.seconds,
+            "interrupted": self.interrupted,
+            "left_out": list(self.left_out),
+            "diagnosis": list(self.diagnosis),
             "findings": [row.to_dict() for row in self.findings],
             "unsupported": [vars(each) for each in self.unsupported],
             "held_back": [row.to_dict() for row in self.held_back],

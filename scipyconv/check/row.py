@@ -1,4 +1,4 @@
-"""One answer: what a probe found at one case in one dtype. Plain data, as JSON holds it."""
+"""One answer: what a probe found at one case in one dtype, as plain data."""
 
 from dataclasses import asdict, dataclass
 from typing import Any

@@ -21,26 +21,34 @@ from scipyconv.check.trial import Trial
 
 
 def check_convolution(
-    function: Callable[..., Any], family: str = "conv2d", *, level: str = "quick",
-    dtypes: Iterable[Any] | None = None, accumulate: Any = None,
-    adapter: Callable[..., Any] | None = None, device: Any = "cpu",
-    probes: Iterable[str] | None = None, cases: Sequence[Case] | None = None,
-    gradients: bool = True, require: Iterable[str] = (),
+    function: Callable[..., Any],
+    family: str = "conv2d",
+    *,
+    level: str = "quick",
+    dtypes: Iterable[Any] | None = None,
+    accumulate: Any = None,
+    adapter: Callable[..., Any] | None = None,
+    device: Any = "cpu",
+    probes: Iterable[str] | None = None,
+    cases: Sequence[Case] | None = None,
+    gradients: bool = True,
+    require: Iterable[str] = (),
 ) -> Report:
     """Check a convolution, its gradients and its manners, and say what is wrong.
 
     Args:
-        function: Any callable with the signature of one of torch's six convolutions, or of
-            a part of it. Its first two arguments are the input and the weight; the others
-            go by torch's names. What it does not take is left out, and the report says so.
+        function: Any callable with the signature of one of torch's six convolutions, or
+            of a part of it. Its first two arguments are the input and the weight; the
+            others go by torch's names. What it does not take is left out, and the
+            report says so.
         family: The name of torch's function: `"conv1d"` to `"conv_transpose3d"`.
         level: `"quick"`, or `"full"` for more cases, each in every dtype.
-        dtypes: torch's dtypes or their names, each for every case. By default every case is
-            tried in float32, and a few in each other dtype.
-        accumulate: The dtype that sums must be made in. By default the operands' own, which
-            lets a float16 function add up in float16.
-        adapter: Called as `adapter(function, input, weight, ...)` in the function's place,
-            for other signatures, layouts and return types.
+        dtypes: torch's dtypes or their names, each for every case. By default every
+            case is tried in float32, and a few in each other dtype.
+        accumulate: The dtype that sums must be made in. By default the operands' own,
+            which lets a float16 function add up in float16.
+        adapter: Called as `adapter(function, input, weight, ...)` in the function's
+            place, for other signatures, layouts and return types.
         device: Where the function takes its tensors: a name, or a
             `scipyconv.check.Device`.
         probes: The names of the probes to ask, or of their groups; by default all.
@@ -76,9 +84,17 @@ def check_convolution(
         found = explain(subject, plan, rows)
     except KeyboardInterrupt:
         found = Found(interrupted=True)  # what was found so far is worth reporting
-    return Report(subject.name, family, rows, plan, left_out=subject.left_out,
-                  seconds=time.perf_counter() - started, require=require,
-                  source=find_source(function), **vars(found))
+    return Report(
+        subject.name,
+        family,
+        rows,
+        plan,
+        left_out=subject.left_out,
+        seconds=time.perf_counter() - started,
+        require=require,
+        source=find_source(function),
+        **vars(found),
+    )
 
 
 @dataclass(frozen=True)
@@ -97,7 +113,7 @@ class Found:
 
 
 def explain(subject: Subject, plan: Plan, rows: Sequence[Row]) -> Found:
-    """Look again at what is wrong: name the mistakes, and make an example for a picture."""
+    """Look again at what is wrong: name the mistakes, and make an example."""
     sentences = tuple(diagnose(subject, plan, rows))
     for row in filter(is_drawable, rows):
         for case, precision in plan.trials:
@@ -110,7 +126,10 @@ def explain(subject: Subject, plan: Plan, rows: Sequence[Row]) -> Found:
 
 def find_source(function: Any) -> str:
     """Return where a function can be imported from, as `module:name`, or nothing."""
-    module, name = getattr(function, "__module__", None), getattr(function, "__name__", None)
+    module, name = (
+        getattr(function, "__module__", None),
+        getattr(function, "__name__", None),
+    )
     found = getattr(sys.modules.get(module or ""), name or "", None)
     return f"{module}:{name}" if found is function and module != "__main__" else ""
 
@@ -123,7 +142,9 @@ def answers(subject: Subject, plan: Plan) -> Iterator[Row]:
             yield from ask_all(subject, fitted, precision, plan)
 
 
-def ask_all(subject: Subject, case: Case, precision: Precision, plan: Plan) -> Iterator[Row]:
+def ask_all(
+    subject: Subject, case: Case, precision: Precision, plan: Plan
+) -> Iterator[Row]:
     """Ask each probe at one case in one dtype."""
     trial = Trial(subject, case, precision, plan.accumulate or precision)
     for probe in plan.probes:
@@ -136,20 +157,37 @@ def ask_all(subject: Subject, case: Case, precision: Precision, plan: Plan) -> I
 
 def ask(probe: Probe, trial: Trial) -> Row:
     """Ask one probe, and return its answer."""
+
     def row(outcome: str, **details: str) -> Row:
-        features = {*trial.case.features, trial.precision.name, *filter(None, [probe.feature])}
-        return Row(trial.case.name, trial.precision.name, probe.name, outcome,
-                   features=tuple(sorted(features)), **details)
+        features = {
+            *trial.case.features,
+            trial.precision.name,
+            *filter(None, [probe.feature]),
+        }
+        return Row(
+            trial.case.name,
+            trial.precision.name,
+            probe.name,
+            outcome,
+            features=tuple(sorted(features)),
+            **details,
+        )
 
     try:
         probe.ask(trial)
     except Wrong as wrong:
-        return row(FAILED, verdict=wrong.verdict, quantity=wrong.quantity, message=str(wrong))
+        return row(
+            FAILED, verdict=wrong.verdict, quantity=wrong.quantity, message=str(wrong)
+        )
     except Raised as raised:
         return row(RAISED, message=str(raised), error=type(raised.error).__name__)
     except Noted as note:
         return row(NOTED, message=str(note))
     except Exception as error:  # a result so odd that the probe could not look at it
-        return row(FAILED, verdict="contract", error=type(error).__name__,
-                   message=f"its result could not be examined: {error}")
+        return row(
+            FAILED,
+            verdict="contract",
+            error=type(error).__name__,
+            message=f"its result could not be examined: {error}",
+        )
     return row(PASSED)

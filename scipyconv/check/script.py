@@ -29,8 +29,12 @@ def write(row: Row, case: Case, precision: Precision, source: str) -> str:
     module, _, name = source.partition(":")
     found = f"from {module} import {name} as function" if source else _HERE
     shown = [OUTPUT, *GRADIENTS.values()]
-    if row.quantity in shown and row.verdict == "logic" and case.size <= _MOST and (
-            row.probe in ("forward", *shown)):
+    if (
+        row.quantity in shown
+        and row.verdict == "logic"
+        and case.size <= _MOST
+        and (row.probe in ("forward", *shown))
+    ):
         return "\n".join(_standalone(row.quantity, case, precision, found)) + "\n"
     return "\n".join(_by_case(row, case, found)) + "\n"
 
@@ -40,27 +44,37 @@ def _by_case(row: Row, case: Case, found: str) -> Iterator[str]:
     yield f"from scipyconv.check import {'find_case' if known else 'Case'}"
     yield found
     yield ""
-    yield f"case = find_case({case.family!r}, {case.name!r})" if known else f"case = {case!r}"
+    yield (
+        f"case = find_case({case.family!r}, {case.name!r})"
+        if known
+        else f"case = {case!r}"
+    )
     yield f"case.check(function, dtypes=[{row.dtype!r}], probes=[{row.probe!r}])"
 
 
-def _standalone(quantity: str, case: Case, precision: Precision, found: str) -> Iterator[str]:
+def _standalone(
+    quantity: str, case: Case, precision: Precision, found: str
+) -> Iterator[str]:
     operands = integer_operands(case, precision)
     yield "import torch"
     yield found
     yield ""
     yield from _operands(case, operands, precision)
-    arguments = "".join(f", {name}={value!r}" for name, value in case.parameters.items())
+    arguments = "".join(
+        f", {name}={value!r}" for name, value in case.parameters.items()
+    )
     yield f"y = function(x, w{', b' if case.bias else ''}{arguments})"
     right = _literal(first_order(case, operands)[quantity], precision)
     if quantity == OUTPUT:
         yield "came = y"
     else:
-        name = next(name for name, gradient in GRADIENTS.items() if gradient == quantity)
+        name = next(
+            name for name, gradient in GRADIENTS.items() if gradient == quantity
+        )
         yield f"g = {_literal(operands.g, precision)}"
         yield f"came = torch.autograd.grad(y, {name[0].replace('i', 'x')}, g)[0]"
     yield f"right = {right}"
-    yield f'print("the {quantity} that came:", came, "the right one:", right, sep="\\n")'
+    yield f'print("the {quantity} that came:", came, "the right one:", right)'
     yield "assert torch.equal(came, right)"
 
 

@@ -13,17 +13,29 @@ import numpy as np
 import torch
 
 #: Modules whose functions a function under test might replace.
-_MODULES = (torch, torch.Tensor, torch.nn.functional, torch.testing, torch.autograd, np,
-            np.linalg, np.testing)
+_MODULES = (
+    torch,
+    torch.Tensor,
+    torch.nn.functional,
+    torch.testing,
+    torch.autograd,
+    np,
+    np.linalg,
+    np.testing,
+)
 
 
 class _Environment(dict[str, str]):
-    """The environment's variables. New ones are no change: libraries add theirs on import."""
+    """The environment's variables; new ones are no change, as libraries add theirs."""
 
     def __eq__(self, later: object) -> bool:
         return isinstance(later, dict) and self.items() <= later.items()
 
+    def __ne__(self, later: object) -> bool:
+        return not self == later
+
     def restore(self) -> None:
+        """Put the variables back."""
         os.environ.update(self)
 
 
@@ -36,21 +48,33 @@ _SETTINGS: Mapping[str, _Setting] = {
     "torch's default device": (torch.get_default_device, torch.set_default_device),
     "torch's number of threads": (torch.get_num_threads, torch.set_num_threads),
     "torch's grad mode": (torch.is_grad_enabled, torch.set_grad_enabled),
-    "torch's deterministic mode": (torch.get_deterministic_debug_mode,
-                                   torch.set_deterministic_debug_mode),
-    "torch's matmul precision": (torch.get_float32_matmul_precision,
-                                 torch.set_float32_matmul_precision),
+    "torch's deterministic mode": (
+        torch.get_deterministic_debug_mode,
+        torch.set_deterministic_debug_mode,
+    ),
+    "torch's matmul precision": (
+        torch.get_float32_matmul_precision,
+        torch.set_float32_matmul_precision,
+    ),
     "NumPy's error state": (np.geterr, lambda kept: np.seterr(**kept)),
     "the working directory": (os.getcwd, os.chdir),
-    "the standard output": (lambda: sys.stdout, lambda kept: setattr(sys, "stdout", kept)),
+    "the standard output": (
+        lambda: sys.stdout,
+        lambda kept: setattr(sys, "stdout", kept),
+    ),
     "the recursion limit": (sys.getrecursionlimit, sys.setrecursionlimit),
     "the environment": (lambda: _Environment(os.environ), lambda kept: kept.restore()),
     "Python's random state": (random.getstate, random.setstate),
-    "NumPy's random state": (lambda: pickle.dumps(np.random.get_state()),
-                             lambda kept: np.random.set_state(pickle.loads(kept))),
-    "torch's random state": (lambda: torch.get_rng_state().numpy().tobytes(),
-                             lambda kept: torch.set_rng_state(
-                                 torch.frombuffer(bytearray(kept), dtype=torch.uint8))),
+    "NumPy's random state": (
+        lambda: pickle.dumps(np.random.get_state()),  # noqa: NPY002
+        lambda kept: np.random.set_state(pickle.loads(kept)),  # noqa: NPY002
+    ),
+    "torch's random state": (
+        lambda: torch.get_rng_state().numpy().tobytes(),
+        lambda kept: torch.set_rng_state(
+            torch.frombuffer(bytearray(kept), dtype=torch.uint8)
+        ),
+    ),
 }
 
 
@@ -74,14 +98,21 @@ class State:
     @classmethod
     def now(cls) -> "State":
         """Return a snapshot."""
-        return cls({name: read() for name, (read, _) in _SETTINGS.items()},
-                   tuple(dict(vars(module)) for module in _MODULES))
+        return cls(
+            {name: read() for name, (read, _) in _SETTINGS.items()},
+            tuple(dict(vars(module)) for module in _MODULES),
+        )
 
     def changes(self) -> list[str]:
         """Say what is no longer as it was."""
-        found = [name for name, (read, _) in _SETTINGS.items()
-                 if not (self.settings[name] == _tried(read))]
-        return found + [f"{module.__name__}.{name}" for module, name, _ in self._replaced()]
+        found = [
+            name
+            for name, (read, _) in _SETTINGS.items()
+            if self.settings[name] != _tried(read)
+        ]
+        return found + [
+            f"{module.__name__}.{name}" for module, name, _ in self._replaced()
+        ]
 
     def restore(self) -> None:
         """Put back what is no longer as it was."""
@@ -102,7 +133,7 @@ class State:
 
 
 def _is_foreign(kept: Any, now: Any) -> bool:
-    """Whether a function was replaced, and not by torch itself, which does so on demand."""
+    """Whether a function was replaced, other than by torch itself."""
     code = getattr(now, "__code__", None)
     return now is not kept and not (code and code.co_filename.startswith(_TORCH))
 

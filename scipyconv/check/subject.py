@@ -1,7 +1,7 @@
 """The function under test, and how it is called.
 
-Whatever it raises, and whatever it returns that is not a tensor, becomes a `Raised` or a
-`Wrong` here, so that no probe needs to expect anything else.
+Whatever it raises, and whatever it returns that is not a tensor, becomes a `Raised` or
+a `Wrong` here, so that no probe needs to expect anything else.
 """
 
 import warnings
@@ -17,7 +17,7 @@ from scipyconv.check.family import Family
 from scipyconv.check.signature import find_taken
 
 
-class Raised(Exception):
+class Raised(Exception):  # noqa: N818 - not an error of ours
     """The function raised an error where it should have returned a result."""
 
     def __init__(self, error: BaseException) -> None:
@@ -25,7 +25,7 @@ class Raised(Exception):
         super().__init__(f"{type(error).__name__}: {first_line(error)}")
 
 
-class Wrong(Exception):
+class Wrong(Exception):  # noqa: N818
     """The function did something that it should not have done.
 
     Args:
@@ -34,7 +34,9 @@ class Wrong(Exception):
         quantity: Which result is wrong, if one is.
     """
 
-    def __init__(self, message: str, verdict: str = "contract", quantity: str = "") -> None:
+    def __init__(
+        self, message: str, verdict: str = "contract", quantity: str = ""
+    ) -> None:
         self.verdict, self.quantity = verdict, quantity
         super().__init__(message)
 
@@ -58,12 +60,18 @@ class Subject:
         ('bias', 'padding', 'dilation', 'groups')
     """
 
-    def __init__(self, function: Callable[..., Any], family: Family,
-                 adapter: Callable[..., Any] | None = None,
-                 device: Device | None = None) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        family: Family,
+        adapter: Callable[..., Any] | None = None,
+        device: Device | None = None,
+    ) -> None:
         if not callable(function):
-            raise TypeError("function must be callable, as torch.nn.functional.conv2d is: it "
-                            f"is {function!r}; pass the function itself, say")
+            raise TypeError(
+                "function must be callable, as torch.nn.functional.conv2d is: it "
+                f"is {function!r}; pass the function itself, say"
+            )
         self.function = function if adapter is None else partial(adapter, function)
         self.name = getattr(function, "__name__", type(function).__name__)
         self.family = family
@@ -80,7 +88,9 @@ class Subject:
     @property
     def left_out(self) -> tuple[str, ...]:
         """Those of torch's parameters that it does not take."""
-        return tuple(name for name in self.family.parameters if name not in self.parameters)
+        return tuple(
+            name for name in self.family.parameters if name not in self.parameters
+        )
 
     def takes(self, case: Case) -> bool:
         """Whether its parameters suffice for a case."""
@@ -114,13 +124,15 @@ class Subject:
         """
         y = self.call({**case.parameters, **operands})
         if not isinstance(y, Tensor):
-            raise Wrong(f"the function returned {type(y).__name__}, not torch.Tensor; return "
-                        "a tensor, or pass an adapter that makes one")
+            raise Wrong(
+                f"the function returned {type(y).__name__}, not torch.Tensor; return "
+                "a tensor, or pass an adapter that makes one"
+            )
         return y
 
 
 def attempt(function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-    """Call a function, and turn what it raises, other than an interrupt, into `Raised`."""
+    """Call a function, and turn what it raises into `Raised`, but for an interrupt."""
     try:
         return function(*arguments, **named)
     except (KeyboardInterrupt, Wrong, Raised):

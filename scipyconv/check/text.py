@@ -30,8 +30,13 @@ def _lines(report: "Report", color: bool) -> Iterator[str]:
         yield _painted(section.title, section.tone, color)
         for head, details in section.entries:
             text = f"{head}: {details}"
-            first, *rest = wrap(text, _WIDTH - 2, subsequent_indent="    ",
-                                break_long_words=False, break_on_hyphens=False)
+            first, *rest = wrap(
+                text,
+                _WIDTH - 2,
+                subsequent_indent="    ",
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
             yield "  " + first.replace(head, _painted(head, "strong", color), 1)
             yield from ("  " + line for line in rest)
 

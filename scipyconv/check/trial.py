@@ -1,4 +1,4 @@
-"""One case in one dtype: the numbers, the right answers, and the calls that the probes make."""
+"""One case in one dtype: the numbers, the right answers, and the calls."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +11,13 @@ from torch import Tensor
 from scipyconv.check import answers, bounds, compare
 from scipyconv.check.answers import GRADIENTS, OUTPUT, Answers
 from scipyconv.check.cases import Case
-from scipyconv.check.data import Operands, integer_operands, real_operands, to_array, to_tensor
+from scipyconv.check.data import (
+    Operands,
+    integer_operands,
+    real_operands,
+    to_array,
+    to_tensor,
+)
 from scipyconv.check.precision import Precision
 from scipyconv.check.state import State
 from scipyconv.check.subject import Subject, Wrong, attempt
@@ -86,40 +92,72 @@ class Trial:
         tensor = self.subject.device.send(to_tensor(array, self.precision.dtype))
         return tensor if change is None else change(tensor)
 
-    def tensors(self, operands: Operands, requiring: Sequence[str] = (),
-                changes: Mapping[str, Change] | None = None) -> Tensors:
+    def tensors(
+        self,
+        operands: Operands,
+        requiring: Sequence[str] = (),
+        changes: Mapping[str, Change] | None = None,
+    ) -> Tensors:
         """Return new tensors for the operands; some require a gradient."""
         arrays = {"input": operands.x, "weight": operands.w, "bias": operands.b}
         changes = changes or {}
         return {
-            name: self.tensor(array, changes.get(name)).requires_grad_(name in requiring)
-            for name, array in arrays.items() if array is not None
+            name: self.tensor(array, changes.get(name)).requires_grad_(
+                name in requiring
+            )
+            for name, array in arrays.items()
+            if array is not None
         }
 
     def output(self, tensors: Tensors) -> Tensor:
         """Call the function."""
         return self.subject.result(self.case, tensors)
 
-    def gradients(self, y: Tensor, tensors: Tensors, g: Tensor, wanted: Sequence[str],
-                  **options: bool) -> Tensors:
+    def gradients(
+        self,
+        y: Tensor,
+        tensors: Tensors,
+        g: Tensor,
+        wanted: Sequence[str],
+        **options: bool,
+    ) -> Tensors:
         """Return some gradients of an output, by the operands' names."""
         if not y.requires_grad:
-            raise Wrong(f"the output does not require a gradient, though {_listed(wanted)} "
-                        "does: gradients are silently lost; compute with torch's operations, "
-                        "or through a torch.autograd.Function")
+            raise Wrong(
+                f"the output does not require a gradient, though {_listed(wanted)} "
+                "does: gradients are silently lost; compute with torch's operations, "
+                "or through a torch.autograd.Function"
+            )
         wanted = [name for name in wanted if name in tensors]
-        found = attempt(_grad, y, [tensors[name] for name in wanted], g, allow_unused=True,
-                        **options)
-        missing = [name for name, gradient in zip(wanted, found, strict=True)
-                   if gradient is None]
+        found = attempt(
+            _grad,
+            y,
+            [tensors[name] for name in wanted],
+            g,
+            allow_unused=True,
+            **options,
+        )
+        missing = [
+            name
+            for name, gradient in zip(wanted, found, strict=True)
+            if gradient is None
+        ]
         if missing:
-            raise Wrong(f"the {missing[0]} gets no gradient (None); return one for it from "
-                        "backward", "logic", GRADIENTS[missing[0]])
+            raise Wrong(
+                f"the {missing[0]} gets no gradient (None); return one for it from "
+                "backward",
+                "logic",
+                GRADIENTS[missing[0]],
+            )
         return dict(zip(wanted, found, strict=True))
 
-    def run(self, operands: Operands, wanted: Sequence[str] = ALL,
-            changes: Mapping[str, Change] | None = None) -> Tensors:
-        """Return the output and the wanted gradients, by quantity, from one pass each way."""
+    def run(
+        self,
+        operands: Operands,
+        wanted: Sequence[str] = ALL,
+        changes: Mapping[str, Change] | None = None,
+    ) -> Tensors:
+        """Return the output and the wanted gradients, by quantity."""
         tensors = self.tensors(operands, wanted, changes)
         y = self.output(tensors)
         results = {OUTPUT: y}
@@ -135,8 +173,10 @@ class Trial:
         compare.check_shape(quantity, tensor, shape)
         compare.check_dtype(quantity, tensor, self.precision)
         if not self.subject.device.holds(tensor):
-            raise Wrong(f"the {quantity} lies on {tensor.device}, not on "
-                        f"{self.subject.device.device}; return it where the input lies")
+            raise Wrong(
+                f"the {quantity} lies on {tensor.device}, not on "
+                f"{self.subject.device.device}; return it where the input lies"
+            )
 
     def expect(self, results: Mapping[str, Tensor], right: Answers) -> None:
         """Demand that results are right, to the last bit or as a transform rounds."""
@@ -149,9 +189,13 @@ class Trial:
         if not compare.agree(got, right):
             if self.subject.settle() and compare.agree(self.read(tensor), right):
                 self.subject.patience += 1
-                raise Wrong(f"the {quantity} was wrong when it was returned, and right a "
-                            "moment later: work was still under way; wait for it before "
-                            "you return, or do it on the current stream", "contract", quantity)
+                raise Wrong(
+                    f"the {quantity} was wrong when it was returned, and right a "
+                    "moment later: work was still under way; wait for it before "
+                    "you return, or do it on the current stream",
+                    "contract",
+                    quantity,
+                )
             raise Wrong(compare.difference(quantity, got, right), "logic", quantity)
 
     def read(self, tensor: Tensor) -> np.ndarray:
@@ -159,23 +203,33 @@ class Trial:
         return to_array(self.subject.device.read(tensor), self.precision)
 
     def is_transform(self, quantity: str) -> bool:
-        """Whether a result is right but for rounding where a sum of integers is exact."""
+        """Whether a result is inexact where a sum of integers is exact."""
         return quantity in self._inexact
 
     @cached_property
     def _inexact(self) -> set[str]:
         results = self.run(self.integers, ALL if not self.precision.integer else ())
-        return {quantity for quantity, tensor in results.items()
-                if not compare.equal(self.read(tensor), self.right[quantity])}
+        return {
+            quantity
+            for quantity, tensor in results.items()
+            if not compare.equal(self.read(tensor), self.right[quantity])
+        }
 
     def limit(self, quantity: str) -> np.ndarray:
         """Return the largest error that rounding explains, for the real operands."""
         right, precision = self.right_reals[quantity], self.precision
         if self.is_transform(quantity) and quantity != GRADIENTS["bias"]:
-            return bounds.transform_limit(self.case, quantity, right, self.reals, precision,
-                                          self.accumulator)
-        return bounds.limit(self.case, quantity, right, self.magnitudes[quantity], precision,
-                            self.accumulator)
+            return bounds.transform_limit(
+                self.case, quantity, right, self.reals, precision, self.accumulator
+            )
+        return bounds.limit(
+            self.case,
+            quantity,
+            right,
+            self.magnitudes[quantity],
+            precision,
+            self.accumulator,
+        )
 
 
 def _listed(names: Sequence[str]) -> str:

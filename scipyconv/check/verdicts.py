@@ -1,8 +1,9 @@
 """From answers to verdicts: what is a finding, what is unsupported, what is only noise.
 
-A function may leave a feature out, if it says so by an error: one of torch's parameters, a
-dtype, forward mode. It does so if it raises at every case with that feature. An error that
-no such feature explains is a finding, unless it is a NotImplementedError.
+A function may leave a feature out, if it says so by an error: one of torch's
+parameters, a dtype, forward mode. It does so if it raises at every case with that
+feature. An error that no such feature explains is a finding, unless it is a
+NotImplementedError.
 """
 
 from collections.abc import Iterable, Sequence
@@ -51,17 +52,22 @@ def judge(rows: Sequence[Row], require: Iterable[str] = ()) -> Verdicts:
     """Sort the answers of a run.
 
     Examples:
-        >>> rows = [Row("groups", "float32", "forward", "raised", message="ValueError: no",
+        >>> rows = [Row("groups", "float32", "forward", "raised", message="no",
         ...             features=("groups",)),
         ...         Row("stride two", "float32", "forward", "passed")]
         >>> judge(rows).unsupported
-        (Unsupported(feature='groups', message='ValueError: no', count=1),)
+        (Unsupported(feature='groups', message='no', count=1),)
     """
     required = {require} if isinstance(require, str) else set(require)
     explained = _explanations(rows)
-    refused = {row: why for row, why in explained.items()
-               if why not in required and "all" not in required}
-    bad = [row for row in rows if row.outcome in (FAILED, RAISED) and row not in refused]
+    refused = {
+        row: why
+        for row, why in explained.items()
+        if why not in required and "all" not in required
+    }
+    bad = [
+        row for row in rows if row.outcome in (FAILED, RAISED) and row not in refused
+    ]
     failing = {(row.case, row.dtype, row.probe) for row in bad}
     held = [row for row in bad if _is_noise(row, failing)]
     return Verdicts(
@@ -74,7 +80,9 @@ def judge(rows: Sequence[Row], require: Iterable[str] = ()) -> Verdicts:
 
 def _explanations(rows: Sequence[Row]) -> dict[Row, str]:
     """Return each error that is explained, with the feature that explains it."""
-    worked = {feature for row in rows if row.outcome != RAISED for feature in row.features}
+    worked = {
+        feature for row in rows if row.outcome != RAISED for feature in row.features
+    }
     if not worked and not any(row.outcome != RAISED for row in rows):
         return {}  # it never worked: that is no lack of a feature
     found = {}
@@ -103,5 +111,7 @@ def _summed(refused: dict[Row, str]) -> tuple[Unsupported, ...]:
     found: dict[str, list[Row]] = {}
     for row, feature in refused.items():
         found.setdefault(feature, []).append(row)
-    return tuple(Unsupported(feature, rows[0].message, len(rows))
-                 for feature, rows in found.items())
+    return tuple(
+        Unsupported(feature, rows[0].message, len(rows))
+        for feature, rows in found.items()
+    )

@@ -1,8 +1,8 @@
-"""Why is it wrong? The known mistakes that reproduce every wrong result, to the last bit.
+"""Why is it wrong? The known mistakes that reproduce every wrong result.
 
-A mistake is named only if a function with that mistake would have given the same result in
-every case, wrong or right: in all of them, or in those with a property that every failing
-case has and no passing one.
+A mistake is named only if a function with that mistake would have given the same result
+in every case, wrong or right: in all of them, or in those with a property that every
+failing case has and no passing one.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,8 +28,10 @@ from scipyconv.check.trial import Trial
 Array = npt.NDArray[Any]
 
 #: The probe that asks for each quantity alone, and the operand whose gradient it is.
-_ASKED = {OUTPUT: ("forward", ()), **{quantity: (quantity, (name,))
-                                      for name, quantity in GRADIENTS.items()}}
+_ASKED = {
+    OUTPUT: ("forward", ()),
+    **{quantity: (quantity, (name,)) for name, quantity in GRADIENTS.items()},
+}
 
 
 def diagnose(subject: Subject, plan: Plan, rows: Sequence[Row]) -> Iterator[str]:
@@ -38,44 +40,67 @@ def diagnose(subject: Subject, plan: Plan, rows: Sequence[Row]) -> Iterator[str]
     Calls the function again, at each case where the quantity was compared.
     """
     for quantity, (probe, wanted) in _ASKED.items():
-        outcomes = {(row.case, row.dtype): row.outcome for row in rows
-                    if row.probe == probe and (row.outcome == PASSED or (
-                        row.outcome == FAILED and row.quantity == quantity))}
+        outcomes = {
+            (row.case, row.dtype): row.outcome
+            for row in rows
+            if row.probe == probe
+            and (
+                row.outcome == PASSED
+                or (row.outcome == FAILED and row.quantity == quantity)
+            )
+        }
         trials = list(_trials(subject, plan, outcomes))
-        failing = [t for t in trials if outcomes[t.case.name, t.precision.name] == FAILED]
-        passing = [t for t in trials if outcomes[t.case.name, t.precision.name] == PASSED]
+        failing = [
+            t for t in trials if outcomes[t.case.name, t.precision.name] == FAILED
+        ]
+        passing = [
+            t for t in trials if outcomes[t.case.name, t.precision.name] == PASSED
+        ]
         if failing:
             yield from _explain(quantity, wanted, failing, passing)
 
 
-def _trials(subject: Subject, plan: Plan, known: Iterable[tuple[str, str]]) -> Iterator[Trial]:
+def _trials(
+    subject: Subject, plan: Plan, known: Iterable[tuple[str, str]]
+) -> Iterator[Trial]:
     for case, precision in plan.trials:
         fitted = for_subject(case, subject.parameters)
         if fitted and (case.name, precision.name) in known:
             yield Trial(subject, fitted, precision, plan.accumulate or precision)
 
 
-def _explain(quantity: str, wanted: tuple[str, ...], failing: list[Trial],
-             passing: list[Trial]) -> Iterator[str]:
+def _explain(
+    quantity: str, wanted: tuple[str, ...], failing: list[Trial], passing: list[Trial]
+) -> Iterator[str]:
     stated = _search(quantity, wanted, failing, passing)
-    if not stated:  # without a batch dimension, a count of samples counts something else
-        batched = [[trial for trial in trials if trial.case.batch is not None]
-                   for trials in (failing, passing)]
+    if (
+        not stated
+    ):  # without a batch dimension, a count of samples counts something else
+        batched = [
+            [trial for trial in trials if trial.case.batch is not None]
+            for trials in (failing, passing)
+        ]
         stated = _search(quantity, wanted, *batched)
         stated += " with a batch dimension" if stated else ""
     condition = find_condition(_pairs(failing), _pairs(passing))
     if stated:
         yield f"{quantity}: {stated}"
     elif condition:
-        yield (f"{quantity}: it is wrong exactly where there is {condition}, in all "
-               f"{len(failing)} such cases of {len(failing) + len(passing)}")
+        yield (
+            f"{quantity}: it is wrong exactly where there is {condition}, in all "
+            f"{len(failing)} such cases of {len(failing) + len(passing)}"
+        )
 
 
-def _search(quantity: str, wanted: tuple[str, ...], failing: list[Trial],
-            passing: list[Trial]) -> str:
+def _search(
+    quantity: str, wanted: tuple[str, ...], failing: list[Trial], passing: list[Trial]
+) -> str:
     """Return the mistakes that explain these cases, in words."""
-    compared = [(trial, result) for trial in failing
-                if (result := _result(trial, quantity, wanted)) is not None]
+    compared = [
+        (trial, result)
+        for trial in failing
+        if (result := _result(trial, quantity, wanted)) is not None
+    ]
     known = [m for m in MISTAKES if quantity in m.quantities] if compared else []
     known += _factor(quantity, compared[:1])
     for trial, result in compared:
@@ -83,12 +108,15 @@ def _search(quantity: str, wanted: tuple[str, ...], failing: list[Trial],
     return _stated(known, quantity, failing, passing)
 
 
-def _stated(known: Sequence[Mistake], quantity: str, failing: list[Trial],
-            passing: list[Trial]) -> str:
-    """Return the mistakes that explain every case, in words, under the simplest condition."""
+def _stated(
+    known: Sequence[Mistake], quantity: str, failing: list[Trial], passing: list[Trial]
+) -> str:
+    """Return the mistakes that explain every case, and where, in words."""
     found: dict[str, list[Mistake]] = {}
     for mistake in known:
-        against = [trial for trial in passing if not _is_harmless(mistake, trial, quantity)]
+        against = [
+            trial for trial in passing if not _is_harmless(mistake, trial, quantity)
+        ]
         condition = find_condition(_pairs(failing), _pairs(against)) if against else ""
         if condition or not against:
             found.setdefault(condition, []).append(mistake)
@@ -96,8 +124,13 @@ def _stated(known: Sequence[Mistake], quantity: str, failing: list[Trial],
         return ""
     condition = min(found, key=lambda text: (text.count(" and "), len(text)))
     everywhere = len(failing) + len(passing)
-    where = f", where there is {condition}, in all such cases" if condition else (
-        f", in all {everywhere} cases" if everywhere > 1 else ", in the only case")
+    where = (
+        f", where there is {condition}, in all such cases"
+        if condition
+        else (
+            f", in all {everywhere} cases" if everywhere > 1 else ", in the only case"
+        )
+    )
     return _ties(found[condition]) + where
 
 
@@ -117,8 +150,11 @@ def _result(trial: Trial, quantity: str, wanted: tuple[str, ...]) -> Array | Non
 def reproduces(mistake: Mistake, trial: Trial, quantity: str, result: Array) -> bool:
     """Whether a function with a mistake would have given this result."""
     guess = _guess(mistake.compute, trial.case, quantity, trial)
-    return guess is not None and guess.shape == result.shape and bool(
-        np.allclose(guess, result, rtol=16 * trial.precision.unit, atol=0))
+    return (
+        guess is not None
+        and guess.shape == result.shape
+        and bool(np.allclose(guess, result, rtol=16 * trial.precision.unit, atol=0))
+    )
 
 
 def _is_harmless(mistake: Mistake, trial: Trial, quantity: str) -> bool:
@@ -135,15 +171,20 @@ def _guess(compute: Compute, case: Case, quantity: str, trial: Trial) -> Array |
 
 
 def _factor(quantity: str, compared: Sequence[tuple[Trial, Array]]) -> list[Mistake]:
-    """Return the mistake of a factor, the same in every case, that the first one shows."""
+    """Return the mistake of a constant factor that the first case shows."""
     for trial, result in compared:
         right = trial.right[quantity]
         if result.shape == right.shape and right.any():
             at = np.unravel_index(np.argmax(np.abs(right)), right.shape)
             factor = (result[at] / right[at]).item()
             if np.isfinite(factor) and factor not in (0, -1):
-                return [Mistake(f"it is off by a factor of {factor:.6g}", (quantity,),
-                                partial(_times, factor))]
+                return [
+                    Mistake(
+                        f"it is off by a factor of {factor:.6g}",
+                        (quantity,),
+                        partial(_times, factor),
+                    )
+                ]
     return []
 
 

@@ -30,8 +30,12 @@ class Altered(Case):
         return self.sides or Case.zeros.func(self)  # type: ignore[attr-defined]
 
 
-def altered(case: Case, sides: Pairs = (), parameters: Mapping[str, Any] | None = None,
-            **changes: Any) -> Altered:
+def altered(
+    case: Case,
+    sides: Pairs = (),
+    parameters: Mapping[str, Any] | None = None,
+    **changes: Any,
+) -> Altered:
     """Return a case with other sides of padding, other parameters, other sizes.
 
     Examples:

@@ -1,4 +1,4 @@
-"""Where does it fail? The simplest property that all failing cases have, and no other."""
+"""Where does it fail? The simplest property of all failing cases, and no other."""
 
 from collections.abc import Callable, Collection, Mapping
 from itertools import combinations
@@ -10,10 +10,13 @@ Trial = tuple[Case, Precision]
 
 
 def _leaves_remainder(case: Case) -> bool:
-    room = [n + sum(pair) - span for n, pair, span in
-            zip(case.pixels, case.zeros, case.spans, strict=True)]
-    return not case.transposed and any(r % s for r, s in
-                                       zip(room, case.each("stride"), strict=True))
+    room = [
+        n + sum(pair) - span
+        for n, pair, span in zip(case.pixels, case.zeros, case.spans, strict=True)
+    ]
+    return not case.transposed and any(
+        r % s for r, s in zip(room, case.each("stride"), strict=True)
+    )
 
 
 def _uneven(numbers: tuple[int, ...]) -> bool:
@@ -64,14 +67,20 @@ def find_condition(failing: Collection[Trial], passing: Collection[Trial]) -> st
         >>> from scipyconv.check.cases import cases
         >>> from scipyconv.check.precision import find_precision
         >>> trials = [(case, find_precision("float32")) for case in cases("conv2d")]
-        >>> bad = [t for t in trials if t[0].groups > 1 and max(t[0].each("stride")) > 1]
+        >>> bad = [
+        ...     (case, precision) for case, precision in trials
+        ...     if case.groups > 1 and max(case.each("stride")) > 1
+        ... ]
         >>> find_condition(bad, [trial for trial in trials if trial not in bad])
         'a stride above 1 and several groups'
     """
     if not failing or not passing:
         return ""
-    shared = [(name, {trial for trial in passing if _holds(name, trial)})
-              for name in _names(failing) if all(_holds(name, trial) for trial in failing)]
+    shared = [
+        (name, {trial for trial in passing if _holds(name, trial)})
+        for name in _names(failing)
+        if all(_holds(name, trial) for trial in failing)
+    ]
     for count in (1, 2, 3):
         for chosen in combinations(shared, count):
             if not set.intersection(*(others for _, others in chosen)):

@@ -1,9 +1,9 @@
-"""The dictionary of known mistakes: each one computes the wrong result that it leads to.
+"""The dictionary of known mistakes, each with the wrong result that it leads to.
 
 A mistake is a function from a case, a quantity and the operands to what a function with
-that mistake returns, made by asking the oracle a wrong question, or by spoiling its right
-answer. It returns None where the mistake makes no sense, and where it makes no difference
-it returns the right answer.
+that mistake returns, made by asking the oracle a wrong question, or by spoiling its
+right answer. It returns None where the mistake makes no sense, and where it makes no
+difference it returns the right answer.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -77,7 +77,9 @@ def _of_weight(change: Callable[[Case, Array], Array | None]) -> Compute:
         if quantity == WEIGHT:
             return change(case, ask(case, quantity, operands))
         weight = change(case, operands.w)
-        return None if weight is None else ask(case, quantity, replace(operands, w=weight))
+        return (
+            None if weight is None else ask(case, quantity, replace(operands, w=weight))
+        )
 
     return compute
 
@@ -91,7 +93,7 @@ def _flipped(*dims: int) -> Compute:
 
 
 def _swapped(first: int, second: int) -> Compute:
-    """Swap two dimensions of the weight; where they differ in size, there is no answer."""
+    """Swap two dimensions of the weight, where they have the same size."""
 
     def change(case: Case, w: Array) -> Array | None:
         changed = np.swapaxes(w, first, second)
@@ -102,7 +104,9 @@ def _swapped(first: int, second: int) -> Compute:
 
 def _transposed_kernel(case: Case, quantity: str, operands: Operands) -> Array | None:
     if len(case.taps) < 2 or quantity != OUTPUT:
-        return _swapped(-1, -2)(case, quantity, operands) if len(case.taps) > 1 else None
+        return (
+            _swapped(-1, -2)(case, quantity, operands) if len(case.taps) > 1 else None
+        )
     turned = altered(case, taps=(*case.taps[:-2], case.taps[-1], case.taps[-2]))
     return ask(turned, quantity, replace(operands, w=operands.w.swapaxes(-1, -2)))
 
@@ -119,18 +123,25 @@ def _reversed(name: str) -> Compute:
 def _first_for_all(name: str) -> Compute:
     def change(case: Case) -> Case | None:
         value = case.parameters.get(name)
-        return altered(case, parameters={name: value[0]} if isinstance(value, tuple) else {})
+        return altered(
+            case, parameters={name: value[0]} if isinstance(value, tuple) else {}
+        )
 
     return _of_case(change)
 
 
 def _ignored(name: str, default: int) -> Compute:
-    return _of_case(lambda case: altered(case, parameters={name: default}
-                                         if name in case.parameters else {}))
+    return _of_case(
+        lambda case: altered(
+            case, parameters={name: default} if name in case.parameters else {}
+        )
+    )
 
 
 def _sides(choose: Callable[[int, int], tuple[int, int]]) -> Compute:
-    return _of_case(lambda case: altered(case, tuple(choose(*pair) for pair in case.zeros)))
+    return _of_case(
+        lambda case: altered(case, tuple(choose(*pair) for pair in case.zeros))
+    )
 
 
 def _padded_like(mode: str) -> Compute:
@@ -141,7 +152,9 @@ def _padded_like(mode: str) -> Compute:
             return None
         around = [(0, 0)] * (operands.x.ndim - len(case.pixels)) + list(case.zeros)
         x = np.pad(operands.x, around, mode=mode)  # type: ignore[call-overload]
-        bare = altered(case, ((0, 0),) * len(case.pixels), pixels=x.shape[-len(case.pixels):])
+        bare = altered(
+            case, ((0, 0),) * len(case.pixels), pixels=x.shape[-len(case.pixels) :]
+        )
         return ask(bare, quantity, replace(operands, x=x))
 
     return compute
@@ -152,18 +165,25 @@ def _remainder_in_front(case: Case, quantity: str, operands: Operands) -> Array 
     if case.transposed:
         return None
     sides = tuple((0, 0) for _ in case.zeros)
-    pixels = tuple(n + sum(pair) for n, pair in zip(case.pixels, case.zeros, strict=True))
+    pixels = tuple(
+        n + sum(pair) for n, pair in zip(case.pixels, case.zeros, strict=True)
+    )
     bare = altered(case, sides, pixels=pixels)
-    left = tuple((n - span) % s for n, span, s in
-                 zip(pixels, case.spans, case.each("stride"), strict=True))
+    left = tuple(
+        (n - span) % s
+        for n, span, s in zip(pixels, case.spans, case.each("stride"), strict=True)
+    )
     around = [(0, 0)] * (operands.x.ndim - len(pixels)) + list(case.zeros)
     x = shifted(np.pad(operands.x, around), tuple(-r for r in left))
     result = ask(bare, quantity, replace(operands, x=x))
     if quantity != INPUT:
         return result
-    inside = tuple(slice(before, before + n) for n, (before, _) in
-                   zip(case.pixels, case.zeros, strict=True))
-    return shifted(result, left)[(..., *inside)]
+    inside = tuple(
+        slice(before, before + n)
+        for n, (before, _) in zip(case.pixels, case.zeros, strict=True)
+    )
+    cut: tuple[Any, ...] = (..., *inside)
+    return np.asarray(shifted(result, left)[cut])
 
 
 def _groups_of_x(change: Callable[[Array, int], Array]) -> Compute:
@@ -173,7 +193,9 @@ def _groups_of_x(change: Callable[[Array, int], Array]) -> Compute:
         axis = 0 if case.batch is None else 1
 
         def apply(array: Array) -> Array:
-            return np.moveaxis(change(np.moveaxis(array, axis, 0), case.groups), 0, axis)
+            return np.moveaxis(
+                change(np.moveaxis(array, axis, 0), case.groups), 0, axis
+            )
 
         if quantity == INPUT:
             return apply(ask(case, quantity, operands))
@@ -189,7 +211,9 @@ def _groups_of_g(change: Callable[[Array, int], Array]) -> Compute:
         axis = 0 if case.batch is None else 1
 
         def apply(array: Array) -> Array:
-            return np.moveaxis(change(np.moveaxis(array, axis, 0), case.groups), 0, axis)
+            return np.moveaxis(
+                change(np.moveaxis(array, axis, 0), case.groups), 0, axis
+            )
 
         if quantity == OUTPUT:
             return apply(ask(case, quantity, operands))
@@ -208,7 +232,9 @@ def _interleaved(array: Array, groups: int) -> Array:
 
 
 def _deinterleaved(array: Array, groups: int) -> Array:
-    return array.reshape(-1, groups, *array.shape[1:]).swapaxes(0, 1).reshape(array.shape)
+    return (
+        array.reshape(-1, groups, *array.shape[1:]).swapaxes(0, 1).reshape(array.shape)
+    )
 
 
 def _backwards(array: Array, groups: int) -> Array:
@@ -232,7 +258,9 @@ def _only_first(array: Array, groups: int) -> Array:
 
 def _summed_over_groups(array: Array, groups: int) -> Array:
     parts = array.reshape(groups, -1, *array.shape[1:])
-    return np.broadcast_to(parts.sum(0, keepdims=True), parts.shape).reshape(array.shape)
+    return np.broadcast_to(parts.sum(0, keepdims=True), parts.shape).reshape(
+        array.shape
+    )
 
 
 def _samples(case: Case) -> int:
@@ -240,32 +268,40 @@ def _samples(case: Case) -> int:
 
 
 def _positions(case: Case) -> int:
-    return prod(case.output_shape[-len(case.pixels):])
+    return prod(case.output_shape[-len(case.pixels) :])
 
 
 _COUNTS: Mapping[str, Callable[[Case], int]] = {
     "the batch": _samples,
     "the number of output positions": _positions,
-    "the batch and the number of output positions":
-        lambda case: _samples(case) * _positions(case),
+    "the batch and the number of output positions": lambda case: (
+        _samples(case) * _positions(case)
+    ),
     "the number of input channels": lambda case: case.channels * case.groups,
     "the number of output channels": lambda case: case.filters * case.groups,
     "the number of groups": lambda case: case.groups,
     "the number of taps": lambda case: prod(case.taps),
-    "the number of taps and input channels":
-        lambda case: prod(case.taps) * case.channels,
+    "the number of taps and input channels": lambda case: (
+        prod(case.taps) * case.channels
+    ),
     "the stride": lambda case: prod(case.each("stride")),
 }
 
 
 def _scaled(count: Callable[[Case], int], power: int) -> Compute:
-    return _of_result(lambda case, right: right * float(count(case)) ** power
-                      if count(case) else right)
+    return _of_result(
+        lambda case, right: (
+            right * float(count(case)) ** power if count(case) else right
+        )
+    )
 
 
 def _conjugated(name: str) -> Compute:
-    return _of_operands(lambda case, operands: replace(
-        operands, **{name: getattr(operands, name).conj()}))
+    return _of_operands(
+        lambda case, operands: replace(
+            operands, **{name: getattr(operands, name).conj()}
+        )
+    )
 
 
 def _real(case: Case, right: Array) -> Array:
@@ -273,8 +309,11 @@ def _real(case: Case, right: Array) -> Array:
 
 
 def _bias(change: Callable[[Array], Array | None]) -> Compute:
-    return _of_operands(lambda case, operands: operands if operands.b is None
-                        else replace(operands, b=change(operands.b)))
+    return _of_operands(
+        lambda case, operands: (
+            operands if operands.b is None else replace(operands, b=change(operands.b))
+        )
+    )
 
 
 def _bias_kept(axis: int) -> Compute:
@@ -306,15 +345,30 @@ def _mistakes() -> Iterator[Mistake]:
     yield Mistake("the kernel is flipped along its last dimension", _MAPS, _flipped(-1))
     yield Mistake("the kernel is flipped along its first dimension", _MAPS, _flipped(2))
     yield Mistake("the kernel is transposed", _MAPS, _transposed_kernel)
-    yield Mistake("the kernel is transposed and flipped", _MAPS,
-                  _of_weight(lambda case, w: np.flip(w.swapaxes(-1, -2), (-1, -2))
-                             if len(case.taps) > 1 and case.taps[-1] == case.taps[-2]
-                             else None))
-    yield Mistake("the weight's channels and filters are swapped", _MAPS, _swapped(0, 1))
-    yield Mistake("the weight's channels are in reverse order", _MAPS,
-                  _of_weight(lambda case, w: w[:, ::-1]))
-    yield Mistake("the weight's filters are in reverse order", _MAPS,
-                  _of_weight(lambda case, w: w[::-1]))
+    yield Mistake(
+        "the kernel is transposed and flipped",
+        _MAPS,
+        _of_weight(
+            lambda case, w: (
+                np.flip(w.swapaxes(-1, -2), (-1, -2))
+                if len(case.taps) > 1 and case.taps[-1] == case.taps[-2]
+                else None
+            )
+        ),
+    )
+    yield Mistake(
+        "the weight's channels and filters are swapped", _MAPS, _swapped(0, 1)
+    )
+    yield Mistake(
+        "the weight's channels are in reverse order",
+        _MAPS,
+        _of_weight(lambda case, w: w[:, ::-1]),
+    )
+    yield Mistake(
+        "the weight's filters are in reverse order",
+        _MAPS,
+        _of_weight(lambda case, w: w[::-1]),
+    )
     yield from _of_parameters()
     yield from _of_borders()
     yield from _of_groups()
@@ -326,43 +380,76 @@ def _mistakes() -> Iterator[Mistake]:
 def _of_parameters() -> Iterator[Mistake]:
     for name in ("stride", "padding", "dilation", "output_padding"):
         yield Mistake(f"the dimensions of {name} are swapped", _MAPS, _reversed(name))
-        yield Mistake(f"the first {name} is used for all dimensions", _MAPS,
-                      _first_for_all(name))
+        yield Mistake(
+            f"the first {name} is used for all dimensions", _MAPS, _first_for_all(name)
+        )
     yield Mistake("the stride is taken for 1", _MAPS, _ignored("stride", 1))
     yield Mistake("the dilation is taken for 1", _MAPS, _ignored("dilation", 1))
     yield Mistake("the padding is taken for 0", _MAPS, _ignored("padding", 0))
-    yield Mistake("the output padding is taken for 0", _MAPS,
-                  _ignored("output_padding", 0))
-    yield Mistake("stride and dilation are swapped", _MAPS, _of_case(
-        lambda case: altered(case, parameters={"stride": case.each("dilation"),
-                                               "dilation": case.each("stride")})))
+    yield Mistake(
+        "the output padding is taken for 0", _MAPS, _ignored("output_padding", 0)
+    )
+    yield Mistake(
+        "stride and dilation are swapped",
+        _MAPS,
+        _of_case(
+            lambda case: altered(
+                case,
+                parameters={
+                    "stride": case.each("dilation"),
+                    "dilation": case.each("stride"),
+                },
+            )
+        ),
+    )
 
 
 def _of_borders() -> Iterator[Mistake]:
-    yield Mistake("the remainder that the stride leaves lies in front, not behind", _MAPS,
-                  _remainder_in_front)
-    yield Mistake("the padding lies on the wrong side", _MAPS,
-                  _sides(lambda before, after: (after, before)))
-    yield Mistake("the padding lies behind only", _MAPS,
-                  _sides(lambda before, after: (0, before + after)))
-    yield Mistake("the padding lies in front only", _MAPS,
-                  _sides(lambda before, after: (before + after, 0)))
-    for mode, text in (("edge", "the nearest pixels"), ("reflect", "a reflection"),
-                       ("wrap", "the pixels from the other side")):
-        yield Mistake(f"the border holds {text}, not zeros", (OUTPUT, WEIGHT),
-                      _padded_like(mode))
+    yield Mistake(
+        "the remainder that the stride leaves lies in front, not behind",
+        _MAPS,
+        _remainder_in_front,
+    )
+    yield Mistake(
+        "the padding lies on the wrong side",
+        _MAPS,
+        _sides(lambda before, after: (after, before)),
+    )
+    yield Mistake(
+        "the padding lies behind only",
+        _MAPS,
+        _sides(lambda before, after: (0, before + after)),
+    )
+    yield Mistake(
+        "the padding lies in front only",
+        _MAPS,
+        _sides(lambda before, after: (before + after, 0)),
+    )
+    for mode, text in (
+        ("edge", "the nearest pixels"),
+        ("reflect", "a reflection"),
+        ("wrap", "the pixels from the other side"),
+    ):
+        yield Mistake(
+            f"the border holds {text}, not zeros", (OUTPUT, WEIGHT), _padded_like(mode)
+        )
 
 
 def _of_groups() -> Iterator[Mistake]:
-    changes = (("are interleaved", _interleaved), ("are dealt out in turn", _deinterleaved),
-               ("are in reverse order", _backwards), ("are all the first one", _first_of_all),
-               ("are all the last one", _last_of_all),
-               ("but the first are left at zero", _only_first),
-               ("are summed up", _summed_over_groups))
+    changes = (
+        ("are interleaved", _interleaved),
+        ("are dealt out in turn", _deinterleaved),
+        ("are in reverse order", _backwards),
+        ("are all the first one", _first_of_all),
+        ("are all the last one", _last_of_all),
+        ("but the first are left at zero", _only_first),
+        ("are summed up", _summed_over_groups),
+    )
     for text, change in changes:
         yield Mistake(f"the groups of the input {text}", _MAPS, _groups_of_x(change))
-        yield Mistake(f"the groups of the output {text}", (*_MAPS, BIAS),
-                      _groups_of_g(change))
+        yield Mistake(
+            f"the groups of the output {text}", (*_MAPS, BIAS), _groups_of_g(change)
+        )
         yield Mistake(f"the groups of the weight {text}", _MAPS, _by_groups(change))
 
 
@@ -371,20 +458,28 @@ def _of_scales() -> Iterator[Mistake]:
     for name, count in _COUNTS.items():
         yield Mistake(f"it is divided by {name}", everything, _scaled(count, -1))
         yield Mistake(f"it is multiplied by {name}", everything, _scaled(count, 1))
-    yield Mistake("its sign is wrong", everything, _of_result(lambda case, right: -right))
+    yield Mistake(
+        "its sign is wrong", everything, _of_result(lambda case, right: -right)
+    )
     for number in (0, 1):
         yield Mistake(f"it is {number} everywhere", everything, _constant(number))
-    yield Mistake("its absolute value is taken", everything,
-                  _of_result(lambda case, right: np.abs(right).astype(right.dtype)))
-    yield Mistake("negative numbers are cut off, as by a ReLU", everything,
-                  _of_result(lambda case, right: np.maximum(right.real, 0).astype(
-                      right.dtype)))
+    yield Mistake(
+        "its absolute value is taken",
+        everything,
+        _of_result(lambda case, right: np.abs(right).astype(right.dtype)),
+    )
+    yield Mistake(
+        "negative numbers are cut off, as by a ReLU",
+        everything,
+        _of_result(lambda case, right: np.maximum(right.real, 0).astype(right.dtype)),
+    )
     yield Mistake("the input is not conjugated", (WEIGHT,), _conjugated("x"))
     yield Mistake("the weight is not conjugated", (INPUT,), _conjugated("w"))
     yield Mistake("the weight is conjugated", (OUTPUT,), _conjugated("w"))
     yield Mistake("the input is conjugated", (OUTPUT,), _conjugated("x"))
-    yield Mistake("it is conjugated", everything,
-                  _of_result(lambda case, right: right.conj()))
+    yield Mistake(
+        "it is conjugated", everything, _of_result(lambda case, right: right.conj())
+    )
     yield Mistake("its imaginary part is lost", everything, _of_result(_real))
 
 
@@ -392,26 +487,55 @@ def _of_the_bias() -> Iterator[Mistake]:
     yield Mistake("the bias is left out", (OUTPUT,), _bias(lambda b: None))
     yield Mistake("the bias is added twice", (OUTPUT,), _bias(lambda b: 2 * b))
     yield Mistake("the bias is subtracted", (OUTPUT,), _bias(lambda b: -b))
-    yield Mistake("the bias of the first channel is added to all", (OUTPUT,),
-                  _bias(lambda b: np.full_like(b, b[0])))
-    for axis, name in enumerate(("batch", "channels", "first spatial dimension",
-                                 "second spatial dimension", "third spatial dimension")):
+    yield Mistake(
+        "the bias of the first channel is added to all",
+        (OUTPUT,),
+        _bias(lambda b: np.full_like(b, b[0])),
+    )
+    for axis, name in enumerate(
+        (
+            "batch",
+            "channels",
+            "first spatial dimension",
+            "second spatial dimension",
+            "third spatial dimension",
+        )
+    ):
         if name != "channels":
-            yield Mistake(f"it is summed over all dimensions but the {name}", (BIAS,),
-                          _bias_kept(axis))
-    yield Mistake("it is the sum over all channels", (BIAS,), _of_result(
-        lambda case, right: np.full_like(right, right.sum())))
+            yield Mistake(
+                f"it is summed over all dimensions but the {name}",
+                (BIAS,),
+                _bias_kept(axis),
+            )
+    yield Mistake(
+        "it is the sum over all channels",
+        (BIAS,),
+        _of_result(lambda case, right: np.full_like(right, right.sum())),
+    )
 
 
 def _of_the_cotangent() -> Iterator[Mistake]:
     gradients = (INPUT, WEIGHT, BIAS)
-    yield Mistake("the cotangent is ignored, as if it were 1 everywhere", gradients,
-                  _of_operands(lambda case, o: replace(o, g=np.ones_like(o.g))))
-    yield Mistake("only the first sample's cotangent counts", gradients, _first_cotangent(0))
-    yield Mistake("the last position of the cotangent is left out", gradients,
-                  _of_operands(lambda case, o: replace(o, g=_without_last(o.g))))
-    yield Mistake("the cotangent is flipped", gradients, _of_operands(
-        lambda case, o: replace(o, g=np.flip(o.g, tuple(range(-len(case.taps), 0))))))
+    yield Mistake(
+        "the cotangent is ignored, as if it were 1 everywhere",
+        gradients,
+        _of_operands(lambda case, o: replace(o, g=np.ones_like(o.g))),
+    )
+    yield Mistake(
+        "only the first sample's cotangent counts", gradients, _first_cotangent(0)
+    )
+    yield Mistake(
+        "the last position of the cotangent is left out",
+        gradients,
+        _of_operands(lambda case, o: replace(o, g=_without_last(o.g))),
+    )
+    yield Mistake(
+        "the cotangent is flipped",
+        gradients,
+        _of_operands(
+            lambda case, o: replace(o, g=np.flip(o.g, tuple(range(-len(case.taps), 0))))
+        ),
+    )
 
 
 def _without_last(g: Array) -> Array:

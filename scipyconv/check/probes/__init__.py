@@ -15,7 +15,13 @@ from scipyconv.check.trial import Trial
 
 __all__ = ["PROBES", "Noted", "Probe", "find_probes"]
 
-_FIRST = ("forward", "input gradient", "weight gradient", "bias gradient", "all gradients")
+_FIRST = (
+    "forward",
+    "input gradient",
+    "weight gradient",
+    "bias gradient",
+    "all gradients",
+)
 
 
 def _has_bias(trial: Trial) -> bool:
@@ -31,7 +37,7 @@ def _is_integer(trial: Trial) -> bool:
 
 
 def _has_two_of_all(trial: Trial) -> bool:
-    """Cases with at least two of everything, where each wrong argument makes a difference."""
+    """Whether the case has two of everything, so that wrong arguments show."""
     case = trial.case
     return bool(case.batch) and min(case.channels, case.filters, *case.taps) > 1
 
@@ -44,8 +50,13 @@ PROBES = (
     Probe("all gradients", "logic", logic.all_gradients, needs=_FIRST[:-1]),
     Probe("rounding of the output", "rounding", rounding.forward, needs=("forward",)),
     Probe("rounding of the gradients", "rounding", rounding.gradients, needs=_FIRST),
-    Probe("whole range of integers", "logic", values.whole_range, _is_integer,
-          needs=("forward",)),
+    Probe(
+        "whole range of integers",
+        "logic",
+        values.whole_range,
+        _is_integer,
+        needs=("forward",),
+    ),
     Probe("operands unchanged", "contract", contract.operands_unchanged),
     Probe("own memory", "contract", contract.owns_result, always),
     Probe("same address", "contract", contract.same_address, always, needs=_FIRST),
@@ -53,19 +64,35 @@ PROBES = (
     Probe("interleaved calls", "contract", contract.interleaved, needs=_FIRST),
     Probe("deterministic", "contract", contract.deterministic, needs=_FIRST),
     Probe("saved operands", "contract", contract.saved_operands, needs=_FIRST),
-    Probe("layout of the input", "memory", memory.layout("input"), always, needs=_FIRST),
-    Probe("layout of the weight", "memory", memory.layout("weight"), always, needs=_FIRST),
-    Probe("layout of the cotangent", "memory", memory.layout("cotangent"), needs=_FIRST),
+    Probe(
+        "layout of the input", "memory", memory.layout("input"), always, needs=_FIRST
+    ),
+    Probe(
+        "layout of the weight", "memory", memory.layout("weight"), always, needs=_FIRST
+    ),
+    Probe(
+        "layout of the cotangent", "memory", memory.layout("cotangent"), needs=_FIRST
+    ),
     Probe("new memory", "memory", memory.new_memory, always, needs=_FIRST),
     Probe("no_grad", "modes", modes.no_grad, always, needs=("forward",)),
     Probe("inference mode", "modes", modes.inference, always, needs=("forward",)),
     Probe("backward twice", "modes", modes.backward_twice, needs=_FIRST),
     Probe("conjugate bit", "values", values.conjugate_bit, _is_complex, needs=_FIRST),
     Probe("NaN containment", "values", values.containment, needs=("forward",)),
-    Probe("second order", "derivatives", derivatives.second_order,
-          needs_everywhere=_FIRST, feature="second derivatives"),
-    Probe("forward mode", "derivatives", derivatives.forward_mode,
-          needs_everywhere=("forward",), feature="forward mode"),
+    Probe(
+        "second order",
+        "derivatives",
+        derivatives.second_order,
+        needs_everywhere=_FIRST,
+        feature="second derivatives",
+    ),
+    Probe(
+        "forward mode",
+        "derivatives",
+        derivatives.forward_mode,
+        needs_everywhere=("forward",),
+        feature="forward mode",
+    ),
     Probe("vmap", "derivatives", derivatives.vmap, needs=("forward",), feature="vmap"),
     Probe("invalid arguments", "contract", arguments.invalid, _has_two_of_all),
     Probe("global state", "contract", contract.global_state, always),
@@ -89,6 +116,8 @@ def find_probes(names: object, argument: str = "probes") -> tuple[Probe, ...]:
     known = [*GROUPS, *(probe.name for probe in PROBES)]
     for name in wanted:
         if name not in known:
-            raise ValueError(f"{argument} must be among {', '.join(known)}: one is {name!r}; "
-                             f'pass {argument}=["logic"], say')
+            raise ValueError(
+                f"{argument} must be among {', '.join(known)}: one is {name!r}; "
+                f'pass {argument}=["logic"], say'
+            )
     return tuple(p for p in PROBES if p.name in wanted or p.group in wanted)

@@ -20,9 +20,13 @@ def invalid(trial: Trial) -> None:
             result = trial.subject.call({**valid, **change})
         except Raised:
             continue
-        shape = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
-        raise Wrong(f"{what} gives a result, {shape}, and should raise an error; check the "
-                    "arguments first")
+        shape = (
+            tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
+        )
+        raise Wrong(
+            f"{what} gives a result, {shape}, and should raise an error; check the "
+            "arguments first"
+        )
 
 
 def _changes(trial: Trial) -> Iterator[tuple[str, Values]]:
@@ -38,6 +42,7 @@ def _changes(trial: Trial) -> Iterator[tuple[str, Values]]:
 
 def _longer(dim: int) -> Callable[[Tensor], Tensor]:
     """Return what adds one slice along a dimension."""
+
     def make(tensor: Tensor) -> Tensor:
         return torch.cat([tensor, tensor.narrow(dim, 0, 1)], dim)
 
@@ -53,5 +58,11 @@ _OPERANDS: list[tuple[str, str, Callable[[Tensor], Tensor]]] = [
     ("bias", "a bias with one number too many", _longer(0)),
     ("bias", "a bias of a single number for several channels", lambda b: b[:1]),
 ]
-_PARAMETERS = [("stride", 0), ("stride", -1), ("padding", -1), ("dilation", 0),
-               ("groups", 0), ("output_padding", -1)]
+_PARAMETERS = [
+    ("stride", 0),
+    ("stride", -1),
+    ("padding", -1),
+    ("dilation", 0),
+    ("groups", 0),
+    ("output_padding", -1),
+]

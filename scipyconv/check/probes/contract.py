@@ -1,5 +1,7 @@
 """Does it behave as a function should, whatever its numbers?"""
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,17 +16,26 @@ def operands_unchanged(trial: Trial) -> None:
     """Demand that a pass each way leaves the operands and the cotangent as they are."""
     tensors = trial.tensors(trial.integers, ALL)
     y = trial.output(tensors)
-    arrays = {"input": trial.integers.x, "weight": trial.integers.w, "bias": trial.integers.b}
+    arrays = {
+        "input": trial.integers.x,
+        "weight": trial.integers.w,
+        "bias": trial.integers.b,
+    }
     _expect_same(trial, tensors, arrays, "forward")
     trial.expect_shape(OUTPUT, y, trial.case.output_shape)
     g = trial.tensor(trial.integers.g)
     trial.gradients(y, tensors, g, ALL)
-    _expect_same(trial, {**tensors, "cotangent": g}, {**arrays, "cotangent": trial.integers.g},
-                 "backward")
+    _expect_same(
+        trial,
+        {**tensors, "cotangent": g},
+        {**arrays, "cotangent": trial.integers.g},
+        "backward",
+    )
 
 
-def _expect_same(trial: Trial, tensors: dict[str, Tensor], arrays: dict[str, object],
-                 when: str) -> None:
+def _expect_same(
+    trial: Trial, tensors: dict[str, Tensor], arrays: dict[str, Any], when: str
+) -> None:
     for name, tensor in tensors.items():
         if not compare.equal(trial.read(tensor), arrays[name]):
             raise Wrong(f"{when} changes the {name} in place; work on a copy")
@@ -38,11 +49,15 @@ def owns_result(trial: Trial) -> None:
         return
     for name, tensor in tensors.items():
         if y.untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr() != 0:
-            raise Wrong(f"the output shares its memory with the {name}, so that changing one "
-                        "changes the other; return a copy")
+            raise Wrong(
+                f"the output shares its memory with the {name}, so that changing one "
+                "changes the other; return a copy"
+            )
     if any(step == 0 and n > 1 for step, n in zip(y.stride(), y.shape, strict=True)):
-        raise Wrong(f"elements of the output share their memory: its strides are "
-                    f"{y.stride()}; return a contiguous copy")
+        raise Wrong(
+            f"elements of the output share their memory: its strides are "
+            f"{y.stride()}; return a contiguous copy"
+        )
 
 
 def same_address(trial: Trial) -> None:
@@ -63,8 +78,12 @@ def same_address(trial: Trial) -> None:
             results |= {GRADIENTS[name]: gradient for name, gradient in found.items()}
         trial.expect(results, trial.right_others)
     except Wrong as wrong:
-        raise Wrong(f"after other numbers were written into the same tensors, {wrong}; do not "
-                    "keep results by shape or address", "contract", wrong.quantity) from wrong
+        raise Wrong(
+            f"after other numbers were written into the same tensors, {wrong}; do not "
+            "keep results by shape or address",
+            "contract",
+            wrong.quantity,
+        ) from wrong
 
 
 def later_call(trial: Trial) -> None:
@@ -73,14 +92,21 @@ def later_call(trial: Trial) -> None:
     trial.run(trial.others)
     for quantity, tensor in first.items():
         if not compare.agree(trial.read(tensor), trial.right[quantity]):
-            raise Wrong(f"a later call overwrites the {quantity} of an earlier one; return "
-                        "new memory from each call", "contract", quantity)
+            raise Wrong(
+                f"a later call overwrites the {quantity} of an earlier one; return "
+                "new memory from each call",
+                "contract",
+                quantity,
+            )
 
 
 def interleaved(trial: Trial) -> None:
     """Go forward twice, then backward twice: each must remember its own operands."""
     runs = []
-    for operands, right in ((trial.integers, trial.right), (trial.others, trial.right_others)):
+    for operands, right in (
+        (trial.integers, trial.right),
+        (trial.others, trial.right_others),
+    ):
         tensors = trial.tensors(operands, ALL)
         runs.append((operands, right, tensors, trial.output(tensors)))
     for operands, right, tensors, y in runs:
@@ -88,23 +114,30 @@ def interleaved(trial: Trial) -> None:
         try:
             trial.expect({GRADIENTS[name]: grad for name, grad in found.items()}, right)
         except Wrong as wrong:
-            raise Wrong(f"when two forward passes come before their backward passes, {wrong}; "
-                        "save what backward needs in ctx, once for each call", "contract",
-                        wrong.quantity) from wrong
+            raise Wrong(
+                f"when two forward passes come before their backward passes, {wrong}; "
+                "save what backward needs in ctx, once for each call",
+                "contract",
+                wrong.quantity,
+            ) from wrong
 
 
 def deterministic(trial: Trial) -> None:
     """Demand the same bits from the same integers."""
     first, second = trial.run(trial.integers), trial.run(trial.integers)
     for quantity, tensor in first.items():
-        if not np.array_equal(trial.read(tensor), trial.read(second[quantity]),
-                              equal_nan=True):
-            raise Wrong(f"the {quantity} differs between two calls with the same operands",
-                        "contract", quantity)
+        if not np.array_equal(
+            trial.read(tensor), trial.read(second[quantity]), equal_nan=True
+        ):
+            raise Wrong(
+                f"the {quantity} differs between two calls with the same operands",
+                "contract",
+                quantity,
+            )
 
 
 def saved_operands(trial: Trial) -> None:
-    """Change an operand between the two passes: an error, or gradients of what it was."""
+    """Change an operand between the passes; demand an error or the old gradients."""
     for changed in trial.names:
         leaves = trial.tensors(trial.integers, ALL)
         tensors = {name: leaf.clone() for name, leaf in leaves.items()}
@@ -120,10 +153,13 @@ def saved_operands(trial: Trial) -> None:
         try:
             trial.expect(results, trial.right)
         except Wrong as wrong:
-            raise Wrong(f"after the {changed} is changed in place between forward and "
-                        f"backward, {wrong}, without an error; save operands by "
-                        "ctx.save_for_backward, which notices", "contract",
-                        wrong.quantity) from wrong
+            raise Wrong(
+                f"after the {changed} is changed in place between forward and "
+                f"backward, {wrong}, without an error; save operands by "
+                "ctx.save_for_backward, which notices",
+                "contract",
+                wrong.quantity,
+            ) from wrong
 
 
 def global_state(trial: Trial) -> None:
@@ -131,4 +167,6 @@ def global_state(trial: Trial) -> None:
     changes = trial.before.changes()
     trial.before.restore()
     if changes:
-        raise Wrong(f"a call changes {', '.join(changes)}; put it back before you return")
+        raise Wrong(
+            f"a call changes {', '.join(changes)}; put it back before you return"
+        )

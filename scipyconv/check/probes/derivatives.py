@@ -26,15 +26,23 @@ def second_order(trial: Trial) -> None:
     along = trial.tensors(trial.others)
     names = list(found)
     arguments = {"input": tensors["input"], "weight": tensors["weight"], "cotangent": g}
-    second = attempt(_grad, [found[name] for name in names], list(arguments.values()),
-                     [along[name] for name in names], allow_unused=True)
+    second = attempt(
+        _grad,
+        [found[name] for name in names],
+        list(arguments.values()),
+        [along[name] for name in names],
+        allow_unused=True,
+    )
     right = answers.second_order(trial.case, trial.integers, trial.others)
     for name, value in zip(arguments, second, strict=True):
         quantity = f"second derivative in the {name}"
         if value is None and right[name].any():
-            raise Wrong(f"the {quantity} is silently zero (None); let backward use the "
-                        "tensors that forward saved, by ctx.save_for_backward", "logic",
-                        quantity)
+            raise Wrong(
+                f"the {quantity} is silently zero (None); let backward use the "
+                "tensors that forward saved, by ctx.save_for_backward",
+                "logic",
+                quantity,
+            )
         if value is not None:
             trial.expect({quantity: value}, {quantity: right[name]})
 
@@ -42,11 +50,14 @@ def second_order(trial: Trial) -> None:
 def _expect_graph(found: Tensors) -> None:
     for name, gradient in found.items():
         if not gradient.requires_grad:
-            raise Wrong(f"with create_graph=True the {GRADIENTS[name]} does not require a "
-                        "gradient: second derivatives are silently zero; save operands by "
-                        "ctx.save_for_backward, undetached, and differentiate through "
-                        "backward, or mark it @once_differentiable", "logic",
-                        f"second derivative of the {GRADIENTS[name]}")
+            raise Wrong(
+                f"with create_graph=True the {GRADIENTS[name]} does not require a "
+                "gradient: second derivatives are silently zero; save operands by "
+                "ctx.save_for_backward, undetached, and differentiate through "
+                "backward, or mark it @once_differentiable",
+                "logic",
+                f"second derivative of the {GRADIENTS[name]}",
+            )
 
 
 def forward_mode(trial: Trial) -> None:
@@ -54,8 +65,12 @@ def forward_mode(trial: Trial) -> None:
     for moving in [*((name,) for name in trial.names), trial.names]:
         at, along = trial.tensors(trial.integers), trial.tensors(trial.others)
         with forward_ad.dual_level():
-            dual = {name: forward_ad.make_dual(tensor, along[name])
-                    if name in moving else tensor for name, tensor in at.items()}
+            dual = {
+                name: forward_ad.make_dual(tensor, along[name])
+                if name in moving
+                else tensor
+                for name, tensor in at.items()
+            }
             y = trial.output(dual)
             primal, tangent = forward_ad.unpack_dual(y)
         where = "output's tangent along " + (" and ".join(moving))
@@ -81,15 +96,22 @@ def vmap(trial: Trial) -> None:
             trial.expect({where: y[i]}, {where: right})
 
 
-def _stacked(trial: Trial, mapped: tuple[str, ...]) -> tuple[list[Tensor], tuple[Any, ...]]:
+def _stacked(
+    trial: Trial, mapped: tuple[str, ...]
+) -> tuple[list[Tensor], tuple[Any, ...]]:
     """Return the operands, the mapped ones stacked along their last dimension."""
     first, second = trial.tensors(trial.integers), trial.tensors(trial.others)
-    tensors = [torch.stack([first[name], second[name]], -1) if name in mapped else first[name]
-               for name in trial.names]
+    tensors = [
+        torch.stack([first[name], second[name]], -1) if name in mapped else first[name]
+        for name in trial.names
+    ]
     return tensors, tuple(-1 if name in mapped else None for name in trial.names)
 
 
 def _mixed(fixed: Operands, source: Operands, mapped: tuple[str, ...]) -> Operands:
-    return Operands(source.x if "input" in mapped else fixed.x,
-                    source.w if "weight" in mapped else fixed.w,
-                    source.b if "bias" in mapped else fixed.b, fixed.g)
+    return Operands(
+        source.x if "input" in mapped else fixed.x,
+        source.w if "weight" in mapped else fixed.w,
+        source.b if "bias" in mapped else fixed.b,
+        fixed.g,
+    )

@@ -13,6 +13,7 @@ def forward(trial: Trial) -> None:
 
 def gradient(name: str) -> Callable[[Trial], None]:
     """Return the probe of one operand's gradient, where no other is asked for."""
+
     def ask(trial: Trial) -> None:
         results = trial.run(trial.integers, (name,))
         trial.expect({GRADIENTS[name]: results[GRADIENTS[name]]}, trial.right)

@@ -19,37 +19,54 @@ FIELDS = {"input": "x", "weight": "w", "bias": "b", "cotangent": "g"}
 
 def layout(name: str) -> Callable[[Trial], None]:
     """Return the probe of one operand's layouts."""
+
     def ask(trial: Trial) -> None:
         for kind, change in (layouts.KEEPING | layouts.REPEATING).items():
-            operands = trial.integers
+            operands, right = trial.integers, trial.right
             if kind in layouts.REPEATING:
                 operands = _changed(operands, name, change)
                 right = answers.first_order(trial.case, operands)
-            else:
-                right = trial.right
             _try(trial, operands, right, f"with a {name} that is {kind}", name, change)
 
     return ask
 
 
-def _try(trial: Trial, operands: Operands, right: answers.Answers, where: str, name: str,
-         change: layouts.Change) -> None:
+def _try(
+    trial: Trial,
+    operands: Operands,
+    right: answers.Answers,
+    where: str,
+    name: str,
+    change: layouts.Change,
+) -> None:
     wanted = () if trial.precision.integer else ALL
     try:
         trial.expect(trial.run(operands, wanted, {name: change}), right)
     except Wrong as wrong:
-        raise Wrong(f"{where}, {wrong}; read it by its strides, or call .contiguous() first",
-                    "logic", wrong.quantity) from wrong
+        raise Wrong(
+            f"{where}, {wrong}; read it by its strides, or call .contiguous() first",
+            "logic",
+            wrong.quantity,
+        ) from wrong
     except Raised as raised:
-        raise Wrong(f"{where}, it raises {raised}; take any strides, or call .contiguous() "
-                    "first", "contract") from raised
+        raise Wrong(
+            f"{where}, it raises {raised}; take any strides, or call .contiguous() "
+            "first",
+            "contract",
+        ) from raised
 
 
 def _changed(operands: Operands, name: str, change: layouts.Change) -> Operands:
     """Return the operands with the numbers that a repeating layout leaves."""
     array = getattr(operands, FIELDS[name])
-    return replace(operands, **{FIELDS[name]: change(torch.from_numpy(array)).numpy()
-                                if array.size else array})
+    return replace(
+        operands,
+        **{
+            FIELDS[name]: change(torch.from_numpy(array)).numpy()
+            if array.size
+            else array
+        },
+    )
 
 
 def new_memory(trial: Trial) -> None:
@@ -60,21 +77,27 @@ def new_memory(trial: Trial) -> None:
     try:
         trial.expect(results, trial.right)
     except Wrong as wrong:
-        raise Wrong(f"where new memory is filled with NaN, {wrong}; it reads memory that it "
-                    "never wrote: begin with zeros", "logic", wrong.quantity) from wrong
+        raise Wrong(
+            f"where new memory is filled with NaN, {wrong}; it reads memory that it "
+            "never wrote: begin with zeros",
+            "logic",
+            wrong.quantity,
+        ) from wrong
 
 
 @contextmanager
 def _filled_memory() -> Iterator[None]:
     """Let `torch.empty` and `numpy.empty`, and the like, return memory full of NaN."""
     mode = torch.get_deterministic_debug_mode()
-    kept = np.empty, np.empty_like
-    torch.set_deterministic_debug_mode("warn")  # which fills new memory, as torch documents
-    np.empty, np.empty_like = map(_filling, kept)
+    kept = {name: getattr(np, name) for name in ("empty", "empty_like")}
+    torch.set_deterministic_debug_mode("warn")  # torch documents that this fills it
+    for name, empty in kept.items():
+        setattr(np, name, _filling(empty))
     try:
         yield
     finally:
-        np.empty, np.empty_like = kept
+        for name, empty in kept.items():
+            setattr(np, name, empty)
         torch.set_deterministic_debug_mode(mode)
 
 

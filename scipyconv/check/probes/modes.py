@@ -10,16 +10,20 @@ from scipyconv.check.subject import Wrong
 from scipyconv.check.trial import ALL, Trial
 
 
-def without_gradients(mode: Callable[[], AbstractContextManager[object]],
-                      name: str) -> Callable[[Trial], None]:
+def without_gradients(
+    mode: Callable[[], AbstractContextManager[object]], name: str
+) -> Callable[[Trial], None]:
     """Return the probe of a mode in which no graph is built."""
+
     def ask(trial: Trial) -> None:
         tensors = trial.tensors(trial.integers, () if trial.precision.integer else ALL)
         with mode():
             y = trial.output(tensors)
         if y.requires_grad:
-            raise Wrong(f"under {name} the output requires a gradient; do not call "
-                        "requires_grad_() on it")
+            raise Wrong(
+                f"under {name} the output requires a gradient; do not call "
+                "requires_grad_() on it"
+            )
         try:
             trial.expect({OUTPUT: y}, trial.right)
         except Wrong as wrong:
@@ -36,11 +40,16 @@ def backward_twice(trial: Trial) -> None:
     for g in (trial.others.g, trial.integers.g):
         found = trial.gradients(y, tensors, trial.tensor(g), ALL, retain_graph=True)
     try:
-        trial.expect({GRADIENTS[name]: grad for name, grad in found.items()}, trial.right)
+        trial.expect(
+            {GRADIENTS[name]: grad for name, grad in found.items()}, trial.right
+        )
     except Wrong as wrong:
-        raise Wrong(f"the second time backward through a graph that is retained, {wrong}; do "
-                    "not change or free in backward what forward saved", wrong.verdict,
-                    wrong.quantity) from wrong
+        raise Wrong(
+            f"the second time backward through a graph that is retained, {wrong}; do "
+            "not change or free in backward what forward saved",
+            wrong.verdict,
+            wrong.quantity,
+        ) from wrong
 
 
 inference = without_gradients(torch.inference_mode, "torch.inference_mode()")

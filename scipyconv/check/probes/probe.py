@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from scipyconv.check.trial import Trial
 
 
-class Noted(Exception):
+class Noted(Exception):  # noqa: N818 - not an error
     """Something worth knowing that is not a mistake."""
 
 
@@ -29,9 +29,10 @@ class Probe:
         group: Which part of the report it belongs to.
         ask: Returns if all is well; raises `Wrong`, `Raised` or `Noted` if not.
         applies: Whether it makes sense in a trial.
-        needs: Other probes. Where one of them fails in the same trial, this one's finding
-            says nothing new, and is held back.
-        needs_everywhere: Other probes that hold this one's findings back wherever they fail.
+        needs: Other probes. Where one of them fails in the same trial, this one's
+            finding says nothing new, and is held back.
+        needs_everywhere: Other probes that hold this one's findings back wherever they
+            fail.
         feature: What a function may leave out altogether, if it says so by an error.
     """
 

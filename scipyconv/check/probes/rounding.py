@@ -41,8 +41,11 @@ def _hold(trial: Trial, wanted: tuple[str, ...]) -> None:
 def _explain(trial: Trial, quantity: str, error: Array, limit: Array) -> str:
     at = compare.largest(error / limit)
     magnitudes = trial.magnitudes[quantity]
-    text = (f"the {quantity} errs by {error[at]:.2g} at {list(at)}, {error[at] / limit[at]:.2g}"
-            f" times what rounding explains (sums in {trial.accumulator.name})")
+    text = (
+        f"the {quantity} errs by {error[at]:.2g} at {list(at)}, "
+        f"{error[at] / limit[at]:.2g} times what rounding explains "
+        f"(sums in {trial.accumulator.name})"
+    )
     relative = np.max(error[magnitudes > 0] / magnitudes[magnitudes > 0])
     if not np.isfinite(relative):
         return text

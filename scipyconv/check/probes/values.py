@@ -24,23 +24,34 @@ def conjugate_bit(trial: Trial) -> None:
     """Pass each operand and the cotangent as a lazily conjugated view."""
     for name in (*trial.names, "cotangent"):
         try:
-            trial.expect(trial.run(trial.integers, ALL, {name: conjugated}), trial.right)
+            trial.expect(
+                trial.run(trial.integers, ALL, {name: conjugated}), trial.right
+            )
         except Wrong as wrong:
-            raise Wrong(f"with a {name} that has the conjugate bit, {wrong}; call "
-                        ".resolve_conj() before you read its memory", wrong.verdict,
-                        wrong.quantity) from wrong
+            raise Wrong(
+                f"with a {name} that has the conjugate bit, {wrong}; call "
+                ".resolve_conj() before you read its memory",
+                wrong.verdict,
+                wrong.quantity,
+            ) from wrong
 
 
 def whole_range(trial: Trial) -> None:
-    """Sum integers that fill their dtype, as far as the result's dtype holds the sums."""
+    """Sum integers that fill their dtype, if the result's dtype holds the sums."""
     y = trial.output(trial.tensors(trial.integers))
     narrow, room = torch.iinfo(trial.precision.dtype), torch.iinfo(y.dtype).max
     most = min(narrow.max, isqrt(room // (terms(trial.case, OUTPUT) + 1)))
     least = -most if narrow.min < 0 else 0
     random = np.random.default_rng(0)
-    full = replace(trial.integers, **{
-        name: random.integers(least, most, getattr(trial.integers, name).shape, endpoint=True)
-        for name in "xw"})
+    full = replace(
+        trial.integers,
+        **{
+            name: random.integers(
+                least, most, getattr(trial.integers, name).shape, endpoint=True
+            )
+            for name in "xw"
+        },
+    )
     trial.expect(trial.run(full, ()), answers.first_order(trial.case, full))
 
 
@@ -58,8 +69,10 @@ def containment(trial: Trial) -> None:
         raise Noted("a NaN in the input leaves the output finite")
     if not np.isfinite(got[~reached]).all():
         count = int((~np.isfinite(got[~reached])).sum())
-        raise Noted(f"a NaN in one number of the input reaches {count} numbers of the output "
-                    "that do not depend on it, as in a transform or a dense matrix")
+        raise Noted(
+            f"a NaN in one number of the input reaches {count} numbers of the output "
+            "that do not depend on it, as in a transform or a dense matrix"
+        )
 
 
 def _reached(trial: Trial, place: tuple[int, ...]) -> np.ndarray:
