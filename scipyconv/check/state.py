@@ -6,6 +6,7 @@ import random
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,16 @@ class _Environment(dict[str, str]):
 
 _TORCH = str(Path(torch.__file__).parent)
 
+#: Flags of torch's backends, which decide how exactly the rest of a program computes.
+_FLAGS: Mapping[str, tuple[Any, tuple[str, ...]]] = {
+    "torch.backends.cudnn": (
+        torch.backends.cudnn,
+        ("enabled", "benchmark", "deterministic", "allow_tf32"),
+    ),
+    "torch.backends.cuda.matmul": (torch.backends.cuda.matmul, ("allow_tf32",)),
+    "torch.backends.mkldnn": (torch.backends.mkldnn, ("enabled",)),
+}
+
 #: name, how to read it, how to put it back.
 _Setting = tuple[Callable[[], Any], Callable[[Any], Any]]
 _SETTINGS: Mapping[str, _Setting] = {
@@ -56,6 +67,14 @@ _SETTINGS: Mapping[str, _Setting] = {
         torch.get_float32_matmul_precision,
         torch.set_float32_matmul_precision,
     ),
+    **{
+        f"{path}.{name}": (
+            partial(getattr, module, name),
+            partial(setattr, module, name),
+        )
+        for path, (module, names) in _FLAGS.items()
+        for name in names
+    },
     "NumPy's error state": (np.geterr, lambda kept: np.seterr(**kept)),
     "the working directory": (os.getcwd, os.chdir),
     "the standard output": (
@@ -128,7 +147,9 @@ class State:
             (module, name, value)
             for module, kept in zip(_MODULES, self.attributes, strict=True)
             for name, value in kept.items()
-            if callable(value) and _is_foreign(value, vars(module).get(name))
+            if callable(value)
+            and not isinstance(value, type)
+            and _is_foreign(value, vars(module).get(name))
         ]
 
 

@@ -1,13 +1,15 @@
 """Does it behave as a function should, whatever its numbers?"""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from scipyconv.check import compare
+from scipyconv.check import compare, layouts
 from scipyconv.check.answers import GRADIENTS, OUTPUT
+from scipyconv.check.data import Operands
 from scipyconv.check.subject import Raised, Wrong
 from scipyconv.check.trial import ALL, Trial
 
@@ -42,22 +44,38 @@ def _expect_same(
 
 
 def owns_result(trial: Trial) -> None:
-    """Demand an output of its own memory: not an operand's, and no element twice."""
-    tensors = trial.tensors(trial.integers)
+    """Demand an output of its own memory: not an operand's, and no number twice."""
+    _expect_own_memory(trial, trial.tensors(trial.integers))
+    constant = trial.tensors(trial.integers, changes={"input": layouts.constant})
+    _expect_own_memory(trial, constant)
+    if max(trial.case.taps) == 1 and trial.case.channels == trial.case.filters:
+        _expect_own_memory(trial, trial.tensors(_identity(trial)))
+
+
+def _expect_own_memory(trial: Trial, tensors: dict[str, Tensor]) -> None:
     y = trial.output(tensors)
     if y.numel() == 0:
         return
+    memory = y.untyped_storage().data_ptr()
     for name, tensor in tensors.items():
-        if y.untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr() != 0:
+        if memory == tensor.untyped_storage().data_ptr() != 0:
             raise Wrong(
                 f"the output shares its memory with the {name}, so that changing one "
                 "changes the other; return a copy"
             )
     if any(step == 0 and n > 1 for step, n in zip(y.stride(), y.shape, strict=True)):
         raise Wrong(
-            f"elements of the output share their memory: its strides are "
-            f"{y.stride()}; return a contiguous copy"
+            f"numbers of the output share their memory: its strides are {y.stride()}; "
+            "return a contiguous copy"
         )
+
+
+def _identity(trial: Trial) -> Operands:
+    """Return operands with a weight that makes the output equal to the input."""
+    w = np.zeros_like(trial.integers.w)
+    for o in range(len(w)):
+        w[o, o % w.shape[1]] = 1
+    return replace(trial.integers, w=w, b=None)
 
 
 def same_address(trial: Trial) -> None:

@@ -22,6 +22,8 @@ def second_order(trial: Trial) -> None:
     trial.expect_shape(OUTPUT, y, trial.case.output_shape)
     g = trial.tensor(trial.integers.g).requires_grad_()
     found = trial.gradients(y, tensors, g, ALL, create_graph=True)
+    first = {GRADIENTS[name]: gradient for name, gradient in found.items()}
+    trial.expect(first, trial.right)
     _expect_graph(found)
     along = trial.tensors(trial.others)
     names = list(found)
