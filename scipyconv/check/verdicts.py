@@ -8,6 +8,7 @@ NotImplementedError.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import combinations, combinations_with_replacement
 
 from scipyconv.check.answers import OUTPUT
 from scipyconv.check.probes import PROBES
@@ -81,19 +82,31 @@ def judge(rows: Sequence[Row], require: Iterable[str] = ()) -> Verdicts:
 def _explanations(rows: Sequence[Row]) -> dict[Row, str]:
     """Return each error that is explained, with the feature that explains it."""
     worked = {
-        feature for row in rows if row.outcome != RAISED for feature in row.features
+        frozenset(pair)
+        for row in rows
+        if row.outcome != RAISED
+        for pair in combinations_with_replacement(row.features, 2)
     }
-    if not worked and not any(row.outcome != RAISED for row in rows):
+    if all(row.outcome == RAISED for row in rows):
         return {}  # it never worked: that is no lack of a feature
     found = {}
     for row in rows:
         if row.outcome == RAISED:
-            lacking = [feature for feature in row.features if feature not in worked]
-            if lacking:
-                found[row] = lacking[0]
-            elif row.error == "NotImplementedError":
-                found[row] = f"{row.probe} at {row.case!r}"
+            why = _lacking(row, worked)
+            if why:
+                found[row] = why
     return found
+
+
+def _lacking(row: Row, worked: set[frozenset[str]]) -> str:
+    """Return what never worked: a feature or, if the function says so, two together."""
+    alone = [name for name in row.features if frozenset([name]) not in worked]
+    if alone or row.error != "NotImplementedError":
+        return alone[0] if alone else ""
+    together = [
+        pair for pair in combinations(row.features, 2) if frozenset(pair) not in worked
+    ]
+    return " with ".join(together[0]) if together else f"{row.probe} at {row.case!r}"
 
 
 def _is_noise(row: Row, failing: set[tuple[str, str, str]]) -> bool:
