@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from scipyconv.check import oracle
 from scipyconv.check.cases import Case
-from scipyconv.check.data import Operands
+from scipyconv.check.operands import Operands
 
 Array = npt.NDArray[Any]
 Answers = Mapping[str, Array]

@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scipyconv.check.cases import Case
-from scipyconv.check.data import Operands
+from scipyconv.check.operands import Operands
 from scipyconv.check.precision import Precision
 
 Array = npt.NDArray[Any]

@@ -6,7 +6,7 @@ order shows. The one exception has every size alike: there, a sum over the wrong
 has the right shape, and nothing but its numbers can tell.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
@@ -182,25 +182,44 @@ class Case:
         parts += ["bias"] if self.bias else []
         return ", ".join(parts + [f"{k}={v!r}" for k, v in self.parameters.items()])
 
-    def check(self, function: Callable[..., Any], **options: Any) -> None:
+    def check(
+        self,
+        function: Callable[..., Any],
+        *,
+        failing: Collection[str] = (),
+        **options: Any,
+    ) -> None:
         """Check a function at this case alone, for a test to call.
 
         Args:
             function: As in `check_convolution`.
+            failing: The names of cases that are known to fail, so that they may; one
+                that passes is an error, and should go from the list.
             **options: As in `check_convolution`.
 
         Raises:
-            AssertionError: the function is wrong; the message is the report.
+            AssertionError: the function is wrong, and the message is the report; or it
+                is right, though the case is listed as failing.
 
         Examples:
             >>> import torch
-            >>> find_case("conv2d", "stride two").check(torch.nn.functional.conv2d)
+            >>> case = find_case("conv2d", "stride two")
+            >>> case.check(torch.nn.functional.conv2d)
+            >>> case.check(torch.nn.functional.conv2d, failing=["stride-two"])
+            Traceback (most recent call last):
+            ...
+            AssertionError: stride-two passes, and is listed as failing; take it off the
+            list
         """
         from scipyconv.check.run import check_convolution
 
-        check_convolution(
-            function, self.family, cases=[self], **options
-        ).raise_if_failed()
+        report = check_convolution(function, self.family, cases=[self], **options)
+        if not {self.name, str(self)} & set(failing):
+            report.raise_if_failed()
+        elif report.ok:
+            raise AssertionError(
+                f"{self} passes, and is listed as failing; take it off the list"
+            )
 
 
 #: name, batch, channels, filters, pixels, taps, parameters; then the level, and whether

@@ -7,7 +7,6 @@ partial sum is then exact, in whatever order, and the result may be compared for
 equality.
 """
 
-from dataclasses import dataclass
 from math import prod
 from typing import Any
 from zlib import crc32
@@ -16,28 +15,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from scipyconv.check import answers
 from scipyconv.check.cases import Case, Sizes
+from scipyconv.check.operands import Operands
 from scipyconv.check.precision import Precision
 
 Array = npt.NDArray[Any]
 
 #: Larger amplitudes say no more, and transforms err in proportion to them.
 _AMPLITUDES = (3, 2, 1)
-
-
-@dataclass(frozen=True)
-class Operands:
-    """An input x, a weight w, a bias b or None, and a cotangent g, as NumPy arrays."""
-
-    x: Array
-    w: Array
-    b: Array | None
-    g: Array
-
-    def magnitudes(self) -> "Operands":
-        """Return absolute values; of a complex number, its parts' sum of them."""
-        b = None if self.b is None else _magnitude(self.b)
-        return Operands(_magnitude(self.x), _magnitude(self.w), b, _magnitude(self.g))
+#: How often to draw again, where some result happens to be all zeros.
+_ATTEMPTS = 50
 
 
 def integer_operands(case: Case, precision: Precision, salt: str = "") -> Operands:
@@ -55,6 +43,23 @@ def integer_operands(case: Case, precision: Precision, salt: str = "") -> Operan
         >>> integer_operands(case, find_precision("bfloat16")).x
         array([[[-1.,  3., -2.,  1.]]])
     """
+    for attempt in range(_ATTEMPTS):
+        operands = _draw_integers(case, precision, f"{salt} {attempt}")
+        if not is_vacuous(case, operands):
+            break
+    return operands
+
+
+def is_vacuous(case: Case, operands: Operands) -> bool:
+    """Whether a function that returns nothing but zeros would pass somewhere.
+
+    With an empty batch it does, and must.
+    """
+    right = answers.first_order(case, operands).values()
+    return case.batch != 0 and any(each.size and not each.any() for each in right)
+
+
+def _draw_integers(case: Case, precision: Precision, salt: str) -> Operands:
     random = _generator(case, salt)
     most, terms = _amplitude(case, precision)
 
@@ -126,12 +131,13 @@ def _amplitude(case: Case, precision: Precision) -> tuple[int, int]:
 def _integers(
     random: np.random.Generator, shape: Sizes, most: int, precision: Precision
 ) -> Array:
-    """Draw integers other than zero, of both signs if the dtype has them."""
+    """Draw integers: of both signs and never zero, or, unsigned, from zero on."""
 
     def draw() -> Array:
-        sizes = random.integers(1, most + 1, shape)
-        signs = 1 if precision.dtype is torch.uint8 else random.choice([-1, 1], shape)
-        return sizes * signs
+        if precision.dtype is torch.uint8:
+            return np.asarray(random.integers(0, most + 1, shape))
+        signs = random.choice([-1, 1], shape)
+        return np.asarray(random.integers(1, most + 1, shape) * signs)
 
     drawn = draw() + 1j * draw() if precision.complex else draw()
     return np.asarray(drawn, precision.home)
@@ -153,7 +159,3 @@ def _fullest(array: Array, axis: int) -> int:
     """Return the largest number of terms in a slice across an axis."""
     rows = np.moveaxis(array, axis, 0)
     return max((int(np.count_nonzero(row)) for row in rows), default=0)
-
-
-def _magnitude(array: Array) -> Array:
-    return np.asarray(np.abs(array.real) + np.abs(array.imag))

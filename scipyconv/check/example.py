@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scipyconv.check.answers import GRADIENTS, OUTPUT, QUANTITIES, first_order
-from scipyconv.check.data import Operands
+from scipyconv.check.operands import Operands
 from scipyconv.check.row import FAILED, Row
 from scipyconv.check.subject import Raised, Wrong
 from scipyconv.check.trial import Trial

@@ -8,7 +8,8 @@ import numpy.typing as npt
 
 from scipyconv.check.answers import GRADIENTS, OUTPUT, first_order
 from scipyconv.check.cases import Case, cases
-from scipyconv.check.data import Operands, integer_operands
+from scipyconv.check.data import integer_operands
+from scipyconv.check.operands import Operands
 from scipyconv.check.precision import Precision
 from scipyconv.check.row import Row
 

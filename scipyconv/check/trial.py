@@ -12,12 +12,12 @@ from scipyconv.check import answers, bounds, compare
 from scipyconv.check.answers import GRADIENTS, OUTPUT, Answers
 from scipyconv.check.cases import Case
 from scipyconv.check.data import (
-    Operands,
     integer_operands,
     real_operands,
     to_array,
     to_tensor,
 )
+from scipyconv.check.operands import Operands
 from scipyconv.check.precision import Precision
 from scipyconv.check.state import State
 from scipyconv.check.subject import Subject, Wrong, attempt

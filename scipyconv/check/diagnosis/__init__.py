@@ -15,10 +15,10 @@ import numpy.typing as npt
 from scipyconv.check.answers import GRADIENTS, OUTPUT
 from scipyconv.check.cases import Case
 from scipyconv.check.compare import agree
-from scipyconv.check.data import Operands
 from scipyconv.check.diagnosis.altered import ask
 from scipyconv.check.diagnosis.conditions import find_condition
 from scipyconv.check.diagnosis.mistakes import MISTAKES, Compute, Mistake
+from scipyconv.check.operands import Operands
 from scipyconv.check.plan import Plan, for_subject
 from scipyconv.check.precision import Precision
 from scipyconv.check.row import FAILED, PASSED, Row

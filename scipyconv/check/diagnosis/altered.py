@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipyconv.check import oracle
 from scipyconv.check.answers import first_order
 from scipyconv.check.cases import Case, Pairs
-from scipyconv.check.data import Operands
+from scipyconv.check.operands import Operands
 
 Array = npt.NDArray[Any]
 

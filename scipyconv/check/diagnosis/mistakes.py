@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from scipyconv.check.answers import GRADIENTS, OUTPUT
 from scipyconv.check.cases import Case
-from scipyconv.check.data import Operands
 from scipyconv.check.diagnosis.altered import altered, ask, shifted
+from scipyconv.check.operands import Operands
 
 Array = npt.NDArray[Any]
 Compute = Callable[[Case, str, Operands], Array | None]

@@ -48,6 +48,7 @@ PROBES = (
     Probe("weight gradient", "logic", logic.gradient("weight")),
     Probe("bias gradient", "logic", logic.gradient("bias"), _has_bias),
     Probe("all gradients", "logic", logic.all_gradients, needs=_FIRST[:-1]),
+    Probe("vacuity", "logic", logic.vacuity, always),
     Probe("rounding of the output", "rounding", rounding.forward, needs=("forward",)),
     Probe("rounding of the gradients", "rounding", rounding.gradients, needs=_FIRST),
     Probe(

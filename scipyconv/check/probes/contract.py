@@ -9,7 +9,7 @@ from torch import Tensor
 
 from scipyconv.check import compare, layouts
 from scipyconv.check.answers import GRADIENTS, OUTPUT
-from scipyconv.check.data import Operands
+from scipyconv.check.operands import Operands
 from scipyconv.check.subject import Raised, Wrong
 from scipyconv.check.trial import ALL, Trial
 

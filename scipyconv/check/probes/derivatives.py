@@ -8,7 +8,7 @@ from torch.autograd import forward_ad
 
 from scipyconv.check import answers
 from scipyconv.check.answers import GRADIENTS, OUTPUT
-from scipyconv.check.data import Operands
+from scipyconv.check.operands import Operands
 from scipyconv.check.subject import Wrong, attempt
 from scipyconv.check.trial import ALL, Tensors, Trial
 

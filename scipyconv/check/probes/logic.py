@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from scipyconv.check.answers import GRADIENTS
+from scipyconv.check.probes.probe import Noted
 from scipyconv.check.trial import ALL, Trial
 
 
@@ -19,6 +20,13 @@ def gradient(name: str) -> Callable[[Trial], None]:
         trial.expect({GRADIENTS[name]: results[GRADIENTS[name]]}, trial.right)
 
     return ask
+
+
+def vacuity(trial: Trial) -> None:
+    """Note where a function of nothing but zeros would pass."""
+    for quantity, right in trial.right.items():
+        if right.size and trial.case.batch != 0 and not right.any():
+            raise Noted(f"zeros would pass: every number of the {quantity} is zero")
 
 
 def all_gradients(trial: Trial) -> None:

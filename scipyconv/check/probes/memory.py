@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from scipyconv.check import answers, layouts
-from scipyconv.check.data import Operands
+from scipyconv.check.operands import Operands
 from scipyconv.check.subject import Raised, Wrong
 from scipyconv.check.trial import ALL, Trial
 
