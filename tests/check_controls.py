@@ -1,13 +1,12 @@
-"""Right convolutions, written as people write them: no check may find anything wrong here."""
+"""Right convolutions, as people write them: no check may find anything wrong here."""
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
-from torch.autograd.function import once_differentiable
-
 from check_by_hand import CONV, TRANSPOSED
 from check_mutant import Mutant
+from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 def pair(value):
@@ -18,7 +17,11 @@ def im2col(x, w, bias=None, stride=1, padding=0, dilation=1, groups=1):
     """Gather each window in a column, and multiply matrices; torch differentiates."""
     if x.shape[-3] != w.shape[1] * groups or (bias is not None and len(bias) != len(w)):
         raise ValueError("channels of the input, the weight and the bias must agree")
-    if isinstance(padding, int) and padding < 0 or min(pair(dilation)) < 1 or groups < 1:
+    if (
+        (isinstance(padding, int) and padding < 0)
+        or min(pair(dilation)) < 1
+        or groups < 1
+    ):
         raise ValueError("padding must not be negative, nor dilation or groups below 1")
     if x.ndim == 3:
         return im2col(x[None], w, bias, stride, padding, dilation, groups)[0]
@@ -49,8 +52,10 @@ class Loop(torch.autograd.Function):
         ctx.save_for_backward(x, w)
         ctx.stride = stride
         x, w = x.numpy(), w.numpy()
-        sizes = [(n - k) // s + 1 for n, k, s in
-                 zip(x.shape[2:], w.shape[2:], stride, strict=True)]
+        sizes = [
+            (n - k) // s + 1
+            for n, k, s in zip(x.shape[2:], w.shape[2:], stride, strict=True)
+        ]
         y = np.zeros((len(x), len(w), *sizes), x.dtype)
         for i, j, window in windows(sizes, w.shape[2:], stride):
             y[:, :, i, j] = np.einsum("nchw,ochw->no", x[window], w)
@@ -88,8 +93,13 @@ def numpy_loop(input, weight, bias=None, stride=1):
 
 def by_fft(x: Tensor, w: Tensor, bias=None, stride=1, padding=0, dilation=1, groups=1):
     """Multiply spectra in double precision, and keep every stride-th pixel."""
-    if x.shape[-3] != w.shape[1] * groups or min(*pair(stride), *pair(dilation), groups) < 1:
-        raise ValueError("channels must agree; stride, dilation, groups must be positive")
+    if (
+        x.shape[-3] != w.shape[1] * groups
+        or min(*pair(stride), *pair(dilation), groups) < 1
+    ):
+        raise ValueError(
+            "channels must agree; stride, dilation, groups must be positive"
+        )
     if (bias is not None and len(bias) != len(w)) or padding == -1:
         raise ValueError("bias must fit the weight, and padding must not be negative")
     if x.ndim == 3:
@@ -109,10 +119,19 @@ def by_fft(x: Tensor, w: Tensor, bias=None, stride=1, padding=0, dilation=1, gro
 
 
 CONTROLS = (
-    *(Mutant(f"by hand, {dims}-D", "control", CONV[dims], family=f"conv{dims}d")
-      for dims in (1, 2, 3)),
-    *(Mutant(f"transposed by hand, {dims}-D", "control", TRANSPOSED[dims],
-             family=f"conv_transpose{dims}d") for dims in (1, 2, 3)),
+    *(
+        Mutant(f"by hand, {dims}-D", "control", CONV[dims], family=f"conv{dims}d")
+        for dims in (1, 2, 3)
+    ),
+    *(
+        Mutant(
+            f"transposed by hand, {dims}-D",
+            "control",
+            TRANSPOSED[dims],
+            family=f"conv_transpose{dims}d",
+        )
+        for dims in (1, 2, 3)
+    ),
     Mutant("by hand, complex", "control", CONV[2], dtypes=("complex64", "complex128")),
     Mutant("by hand, double", "control", CONV[2], dtypes=("float64",)),
     Mutant("by hand, integers", "control", CONV[2], dtypes=("int32", "int64")),

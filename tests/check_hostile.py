@@ -1,7 +1,7 @@
 """Functions that do to a checker what a checker must survive.
 
 Each is right until it is hostile: at its first call with several input channels. What a
-process apart makes of it, and what is said without one, stands beside it. Only in such a
+process apart makes of it, and what is said without one, is beside it. Only in such a
 process may those run that kill it, or never return.
 """
 
@@ -9,10 +9,11 @@ import ctypes
 import os
 import signal
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -37,6 +38,7 @@ class Hostile:
 
 def hostile(act):
     """Return a convolution that acts as soon as there are several channels."""
+
     def conv2d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
         y = F.conv2d(input, weight, bias, stride, padding, dilation, groups)
         return act(y, input) if weight.shape[1] > 1 else y
@@ -46,6 +48,7 @@ def hostile(act):
 
 def acting(act):
     """Return a convolution that acts, and then returns what is right."""
+
     def then(y, x):
         act()
         return y
@@ -70,11 +73,9 @@ def _print_much():
 
 def _go_nowhere():
     """Enter a new directory, and delete it."""
-    import tempfile
-
     folder = tempfile.mkdtemp()
     os.chdir(folder)
-    os.rmdir(folder)
+    Path(folder).rmdir()
 
 
 def _fork():
@@ -118,6 +119,25 @@ def _recurse():
     _recurse()
 
 
+def exits_always(input, weight):
+    os._exit(3)
+
+
+def flips(input, weight):
+    return F.conv2d(input, weight.flip(2, 3))
+
+
+def without_vmap(input, weight):
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        raise NotImplementedError("no vmap")
+    return F.conv2d(input, weight)
+
+
+def wrong_and_slow(input, weight):
+    time.sleep(0.2)
+    return F.conv2d(input, weight) + 1
+
+
 _EXITED = "the process exited with status 0"
 _SHAPE = "the output has shape"
 HOSTILE = (
@@ -142,7 +162,9 @@ HOSTILE = (
     Hostile("returns_numpy", *2 * ("the function returned ndarray, not torch.Tensor",)),
     Hostile("returns_none", *2 * ("the function returned NoneType, not torch.Tensor",)),
     Hostile("returns_a_tuple", *2 * ("the function returned tuple, not torch.Tensor",)),
-    Hostile("returns_a_number", *2 * ("the function returned float, not torch.Tensor",)),
+    Hostile(
+        "returns_a_number", *2 * ("the function returned float, not torch.Tensor",)
+    ),
     Hostile("returns_a_wrong_shape", *2 * (_SHAPE,)),
     Hostile("returns_nothing_at_all", *2 * (_SHAPE,)),
     Hostile("returns_a_wrong_dtype", *2 * ("the output has dtype torch.float16",)),

@@ -1,4 +1,4 @@
-"""Wrong convolutions whose arithmetic is right: mistakes of memory, modes, state, contract."""
+"""Convolutions that calculate right, and do something else wrong."""
 
 import os
 import random
@@ -90,6 +90,7 @@ def freed_the_second_time(ctx):
 
 def once(part):
     """Compute a gradient that cannot be differentiated again, and says so."""
+
     class Once(torch.autograd.Function):
         @staticmethod
         def forward(ctx, s, *tensors):
@@ -123,7 +124,9 @@ class LastOperands:
         ctx.save_for_backward(x, w)
         ctx.save_for_forward(x, w)
 
-    def __call__(self, input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+    def __call__(
+        self, input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1
+    ):
         return self.layer(input, weight, bias, stride, padding, dilation, groups)
 
 
@@ -136,9 +139,13 @@ class CachedByShape(LastOperands):
     def key(self, weight):
         return tuple(weight.shape)
 
-    def __call__(self, input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+    def __call__(
+        self, input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1
+    ):
         packed = self.packed.setdefault(self.key(weight), weight.detach().clone())
-        used = packed + (weight - weight.detach())  # these numbers, and the weight's gradient
+        used = packed + (
+            weight - weight.detach()
+        )  # these numbers, and the weight's gradient
         return CONV[2](input, used, bias, stride, padding, dilation, groups)
 
 
@@ -160,9 +167,13 @@ class ReusedBuffer(LastOperands):
     def __init__(self):
         self.buffers = {}
 
-    def __call__(self, input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+    def __call__(
+        self, input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1
+    ):
         y = CONV[2](input, weight, bias, stride, padding, dilation, groups)
-        buffer = self.buffers.setdefault((y.shape, y.dtype), torch.empty_like(y).detach())
+        buffer = self.buffers.setdefault(
+            (y.shape, y.dtype), torch.empty_like(y).detach()
+        )
         buffer.copy_(y.detach())
         y.data = buffer
         return y
@@ -176,7 +187,9 @@ class StaleBias(LastOperands):
     def __init__(self):
         pass
 
-    def __call__(self, input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+    def __call__(
+        self, input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1
+    ):
         filters = len(weight)
         if bias is None and self.bias is not None and len(self.bias) >= filters:
             bias = self.bias[:filters].to(weight.dtype)
@@ -191,7 +204,9 @@ class Noisy(LastOperands):
     def __init__(self):
         self.generator = torch.Generator().manual_seed(0)
 
-    def __call__(self, input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+    def __call__(
+        self, input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1
+    ):
         y = CONV[2](input, weight, bias, stride, padding, dilation, groups)
         if not y.is_floating_point():
             return y
@@ -248,6 +263,7 @@ def _fill(target, values):
 
 def afterwards(change):
     """Change one of the arguments, or the process, after the output is computed."""
+
     def call(conv, a):
         y = conv(**a)
         change(a)
@@ -258,6 +274,7 @@ def afterwards(change):
 
 def beforehand(change):
     """Change the process, and return a right output."""
+
     def call(conv, a):
         change()
         return conv(**a)
@@ -296,8 +313,12 @@ def in_place_for_one_tap(conv, a):
 def identity(conv, a):
     """Leave the computation out where it would change nothing."""
     w = a["weight"].detach()
-    if w.shape[2:] == (1, 1) and a["bias"] is None and a["groups"] == 1 and np.array_equal(
-            w[..., 0, 0].resolve_conj(), np.eye(len(w))):
+    if (
+        w.shape[2:] == (1, 1)
+        and a["bias"] is None
+        and a["groups"] == 1
+        and np.array_equal(w[..., 0, 0].resolve_conj(), np.eye(len(w)))
+    ):
         return a["input"]
     return conv(**a)
 
@@ -374,30 +395,62 @@ def add_workspace(y, a):
     return y + workspace[: y.numel()].reshape(y.shape)
 
 
+def seed_numpy():
+    np.random.seed(1)  # noqa: NPY002
+
+
 def squeeze_one(y, a):
     return y.squeeze(0) if y.ndim == 4 else y
 
 
 MEMORY = [
     Mutant("input read in memory order", "layout", misread("input", in_memory_order)),
-    Mutant("weight read in memory order", "layout", misread("weight", in_memory_order),
-           source="huggingface/candle#3735"),
-    Mutant("input read from the start of its storage", "layout",
-           misread("input", from_the_start)),
-    Mutant("weight read from the start of its storage", "layout",
-           misread("weight", from_the_start)),
-    Mutant("cotangent read in memory order", "layout",
-           replace(CONV[2], input_gradient=cotangent_in_memory_order),
-           source="fla-org/flash-linear-attention#871"),
-    Mutant("expanded cotangent taken for ones", "layout",
-           replace(CONV[2], weight_gradient=cotangent_of_a_sum)),
-    Mutant("memory that was never written", "memory",
-           of_input(unwritten_where_no_window_reaches),
-           cases=("stride beyond the kernel",), source="ScalingIntelligence/KernelBench#82"),
-    Mutant("writes its output over its input", "memory", around(in_place_for_one_tap),
-           cases=("one pixel one tap",)),
-    Mutant("returns its input for an identity kernel", "memory", around(identity),
-           cases=("kernel of one tap", "one pixel one tap")),
+    Mutant(
+        "weight read in memory order",
+        "layout",
+        misread("weight", in_memory_order),
+        source="huggingface/candle#3735",
+    ),
+    Mutant(
+        "input read from the start of its storage",
+        "layout",
+        misread("input", from_the_start),
+    ),
+    Mutant(
+        "weight read from the start of its storage",
+        "layout",
+        misread("weight", from_the_start),
+    ),
+    Mutant(
+        "cotangent read in memory order",
+        "layout",
+        replace(CONV[2], input_gradient=cotangent_in_memory_order),
+        source="fla-org/flash-linear-attention#871",
+    ),
+    Mutant(
+        "expanded cotangent taken for ones",
+        "layout",
+        replace(CONV[2], weight_gradient=cotangent_of_a_sum),
+    ),
+    Mutant(
+        "memory that was never written",
+        "memory",
+        of_input(unwritten_where_no_window_reaches),
+        cases=("stride beyond the kernel",),
+        source="ScalingIntelligence/KernelBench#82",
+    ),
+    Mutant(
+        "writes its output over its input",
+        "memory",
+        around(in_place_for_one_tap),
+        cases=("one pixel one tap",),
+    ),
+    Mutant(
+        "returns its input for an identity kernel",
+        "memory",
+        around(identity),
+        cases=("kernel of one tap", "one pixel one tap"),
+    ),
     Mutant("adds memory that it takes for zeros", "memory", giving(add_workspace)),
     Mutant("returns a reused buffer", "memory", ReusedBuffer),
     Mutant("flips the weight in place", "in place", afterwards(flip_in_place)),
@@ -406,77 +459,171 @@ MEMORY = [
     Mutant("changes the cotangent", "in place", of_input(spoil_cotangent)),
     Mutant("caches the weight by shape", "cache", CachedByShape),
     Mutant("caches the weight by address", "cache", CachedByAddress),
-    Mutant("keeps the bias of an earlier call", "cache", StaleBias,
-           cases=("no bias and everything",)),
+    Mutant(
+        "keeps the bias of an earlier call",
+        "cache",
+        StaleBias,
+        cases=("no bias and everything",),
+    ),
 ]
 
 AUTOGRAD = [
     Mutant("operands of the last forward", "saved", LastOperands),
-    Mutant("operands hidden from the version check", "saved",
-           replace(CONV[2], save=save_by_attribute, load=load_by_attribute)),
-    Mutant("saved tensors detached", "second order",
-           replace(CONV[2], save=detached, load=load_by_attribute)),
-    Mutant("mixed second derivative missing", "second order",
-           replace(CONV[2], load=weight_detached)),
-    Mutant("once differentiable", "second order", replace(
-        CONV[2], input_gradient=once(input_gradient), weight_gradient=once(weight_gradient),
-        bias_gradient=once(bias_gradient)), require=("second derivatives",),
-        source="pytorch/pytorch#15353"),
-    Mutant("zeros at the second backward", "second backward",
-           replace(CONV[2], load=zeros_the_second_time)),
-    Mutant("freed at the second backward", "second backward",
-           replace(CONV[2], load=freed_the_second_time)),
-    Mutant("gradient wrong where its graph is made", "second order",
-           of_input(wrong_with_a_graph)),
-    Mutant("output without a graph", "graph",
-           around(lambda conv, a: conv(**a).detach())),
-    Mutant("output that always requires a gradient", "graph",
-           giving(lambda y, a: y if y.requires_grad else y.requires_grad_(
-               y.is_floating_point()))),
+    Mutant(
+        "operands hidden from the version check",
+        "saved",
+        replace(CONV[2], save=save_by_attribute, load=load_by_attribute),
+    ),
+    Mutant(
+        "saved tensors detached",
+        "second order",
+        replace(CONV[2], save=detached, load=load_by_attribute),
+    ),
+    Mutant(
+        "mixed second derivative missing",
+        "second order",
+        replace(CONV[2], load=weight_detached),
+    ),
+    Mutant(
+        "once differentiable",
+        "second order",
+        replace(
+            CONV[2],
+            input_gradient=once(input_gradient),
+            weight_gradient=once(weight_gradient),
+            bias_gradient=once(bias_gradient),
+        ),
+        require=("second derivatives",),
+        source="pytorch/pytorch#15353",
+    ),
+    Mutant(
+        "zeros at the second backward",
+        "second backward",
+        replace(CONV[2], load=zeros_the_second_time),
+    ),
+    Mutant(
+        "freed at the second backward",
+        "second backward",
+        replace(CONV[2], load=freed_the_second_time),
+    ),
+    Mutant(
+        "gradient wrong where its graph is made",
+        "second order",
+        of_input(wrong_with_a_graph),
+    ),
+    Mutant(
+        "output without a graph", "graph", around(lambda conv, a: conv(**a).detach())
+    ),
+    Mutant(
+        "output that always requires a gradient",
+        "graph",
+        giving(
+            lambda y, a: (
+                y if y.requires_grad else y.requires_grad_(y.is_floating_point())
+            )
+        ),
+    ),
     Mutant("gradients that are wrong only together", "graph", around(all_together)),
     Mutant("no weight gradient for a frozen input", "graph", around(frozen_input)),
-    Mutant("bias forgotten under no_grad", "mode", without_bias_if(
-        lambda a: not torch.is_grad_enabled() and not torch.is_inference_mode_enabled())),
-    Mutant("bias forgotten in inference mode", "mode", without_bias_if(
-        lambda a: torch.is_inference_mode_enabled())),
-    Mutant("bias forgotten without gradients", "mode", without_bias_if(
-        lambda a: not a["weight"].requires_grad)),
-    Mutant("tangent of the weight missing", "forward mode",
-           replace(CONV[2], tangent=tangent_of_the_input)),
+    Mutant(
+        "bias forgotten under no_grad",
+        "mode",
+        without_bias_if(
+            lambda a: (
+                not torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+            )
+        ),
+    ),
+    Mutant(
+        "bias forgotten in inference mode",
+        "mode",
+        without_bias_if(lambda a: torch.is_inference_mode_enabled()),
+    ),
+    Mutant(
+        "bias forgotten without gradients",
+        "mode",
+        without_bias_if(lambda a: not a["weight"].requires_grad),
+    ),
+    Mutant(
+        "tangent of the weight missing",
+        "forward mode",
+        replace(CONV[2], tangent=tangent_of_the_input),
+    ),
     Mutant("vmap takes the first weight for all", "vmap", by_wrong_vmap),
-    Mutant("conjugate bit ignored", "complex", given(conjugate_bit_ignored),
-           dtypes=("complex64",)),
+    Mutant(
+        "conjugate bit ignored",
+        "complex",
+        given(conjugate_bit_ignored),
+        dtypes=("complex64",),
+    ),
 ]
 
 CONTRACT = [
-    Mutant("late", "asynchronous", around(late), cases=("one channel",),
-           source="ScalingIntelligence/KernelBench#82"),
+    Mutant(
+        "late",
+        "asynchronous",
+        around(late),
+        cases=("one channel",),
+        source="ScalingIntelligence/KernelBench#82",
+    ),
     Mutant("not deterministic", "random", Noisy),
     Mutant("output in float64", "dtype", giving(lambda y, a: y.double())),
-    Mutant("bfloat16 comes back as float32", "dtype", giving(lambda y, a: y.float()),
-           dtypes=("bfloat16",), source="fft-conv-pytorch 1.2.0"),
-    Mutant("batch of one squeezed", "shape", giving(squeeze_one), cases=("batch of one",)),
-    Mutant("unbatched comes back batched", "shape",
-           giving(lambda y, a: y[None] if y.ndim == 3 else y), cases=("unbatched",)),
-    Mutant("empty batch raises", "shape", around(refuse_empty), cases=("empty batch",),
-           source="unfoldNd 0.2.3"),
+    Mutant(
+        "bfloat16 comes back as float32",
+        "dtype",
+        giving(lambda y, a: y.float()),
+        dtypes=("bfloat16",),
+        source="fft-conv-pytorch 1.2.0",
+    ),
+    Mutant(
+        "batch of one squeezed", "shape", giving(squeeze_one), cases=("batch of one",)
+    ),
+    Mutant(
+        "unbatched comes back batched",
+        "shape",
+        giving(lambda y, a: y[None] if y.ndim == 3 else y),
+        cases=("unbatched",),
+    ),
+    Mutant(
+        "empty batch raises",
+        "shape",
+        around(refuse_empty),
+        cases=("empty batch",),
+        source="unfoldNd 0.2.3",
+    ),
     Mutant("negative padding crops", "arguments", around(crop_for_negative_padding)),
-    Mutant("too many channels are ignored", "arguments", given(take_the_channels_needed)),
+    Mutant(
+        "too many channels are ignored", "arguments", given(take_the_channels_needed)
+    ),
     Mutant("a short bias is broadcast", "arguments", given(accept_a_short_bias)),
     Mutant("sets torch's seed", "state", beforehand(lambda: torch.manual_seed(1))),
-    Mutant("draws from torch's random numbers", "state", beforehand(lambda: torch.rand(1))),
-    Mutant("sets NumPy's seed", "state", beforehand(lambda: np.random.seed(1))),  # noqa: NPY002
+    Mutant(
+        "draws from torch's random numbers", "state", beforehand(lambda: torch.rand(1))
+    ),
+    Mutant("sets NumPy's seed", "state", beforehand(seed_numpy)),
     Mutant("draws from Python's random numbers", "state", beforehand(random.random)),
-    Mutant("sets the default dtype", "state",
-           beforehand(lambda: torch.set_default_dtype(torch.float64))),
+    Mutant(
+        "sets the default dtype",
+        "state",
+        beforehand(lambda: torch.set_default_dtype(torch.float64)),
+    ),
     Mutant("sets the number of threads", "state", beforehand(thread_more)),
-    Mutant("sets NumPy's error state", "state",
-           beforehand(lambda: np.seterr(divide="raise"))),
+    Mutant(
+        "sets NumPy's error state",
+        "state",
+        beforehand(lambda: np.seterr(divide="raise")),
+    ),
     Mutant("sets a variable of the environment", "state", beforehand(new_environment)),
-    Mutant("turns gradients off", "state", afterwards(
-        lambda a: torch.set_grad_enabled(False))),
-    Mutant("turns cuDNN's search on", "state",
-           beforehand(lambda: setattr(torch.backends.cudnn, "benchmark", True))),
+    Mutant(
+        "turns gradients off",
+        "state",
+        afterwards(lambda a: torch.set_grad_enabled(False)),
+    ),
+    Mutant(
+        "turns cuDNN's search on",
+        "state",
+        beforehand(lambda: setattr(torch.backends.cudnn, "benchmark", True)),
+    ),
     Mutant("patches the comparisons", "state", around(blind)),
 ]
 

@@ -5,7 +5,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from check_by_hand import CONV, bias_gradient, correlate, input_gradient, weight_gradient
+from check_by_hand import (
+    CONV,
+    bias_gradient,
+    correlate,
+    input_gradient,
+    weight_gradient,
+)
 
 Arguments = dict[str, Any]
 
@@ -75,17 +81,27 @@ def of_output(change: Callable[..., Any], base: Any = CONV[2]) -> Any:
 
 def of_input(change: Callable[..., Any], base: Any = CONV[2]) -> Any:
     """Change the input's gradient."""
-    return replace(base, input_gradient=lambda x, w, g, s: change(
-        input_gradient(x, w, g, s), x, w, g, s))
+    return replace(
+        base,
+        input_gradient=lambda x, w, g, s: change(
+            input_gradient(x, w, g, s), x, w, g, s
+        ),
+    )
 
 
 def of_weight(change: Callable[..., Any], base: Any = CONV[2]) -> Any:
     """Change the weight's gradient."""
-    return replace(base, weight_gradient=lambda x, w, g, s: change(
-        weight_gradient(x, w, g, s), x, w, g, s))
+    return replace(
+        base,
+        weight_gradient=lambda x, w, g, s: change(
+            weight_gradient(x, w, g, s), x, w, g, s
+        ),
+    )
 
 
 def of_bias(change: Callable[..., Any], base: Any = CONV[2]) -> Any:
     """Change the bias's gradient."""
-    return replace(base, bias_gradient=lambda x, w, g, s: change(
-        bias_gradient(x, w, g, s), x, w, g, s))
+    return replace(
+        base,
+        bias_gradient=lambda x, w, g, s: change(bias_gradient(x, w, g, s), x, w, g, s),
+    )

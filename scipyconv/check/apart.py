@@ -22,7 +22,9 @@ from scipyconv.check.worker import CannotRunError, Job, work
 #: Seconds for a case, and for the process to start and to import the function.
 TIMEOUT, STARTING = 20.0, 180.0
 #: So many processes may be lost one after the other before the rest is given up.
-LOST = 3
+PATIENCE = 3
+#: What a row names as its error where the process was lost.
+LOST = "process lost"
 
 
 class _LostError(Exception):
@@ -46,10 +48,10 @@ class Worker:
         self._start()
 
     def rows(self, index: int, case: Case, precision: Precision) -> Iterator[Row]:
-        """Ask for one case, and yield its answers; a death is one of them."""
+        """Ask for one case, and yield its answers; the loss of the process is one."""
         if not self.alive:
             self._start()
-        probe, until = "", perf_counter() + self.timeout
+        probe, until = "worker", perf_counter() + self.timeout
         try:
             self._send("case", index)
             for kind, value in self._answers(until):
@@ -58,26 +60,19 @@ class Worker:
                 else:
                     probe = value
         except _LostError as death:
-            message = f"{death}, and a new process went on with the next case"
-            yield Row(
-                case.name,
-                precision.name,
-                probe or "worker",
-                FAILED,
-                "contract",
-                "",
-                message,
-                "died",
-                tuple(sorted(case.features)),
-            )
-            raise
+            self.close()
+            yield _lost(case, precision, str(death), probe)
 
     def explain(self, rows: list[Row]) -> Found:
         """Ask for the diagnosis and the example; nothing if that kills the process."""
+        lost = {(row.case, row.dtype) for row in rows if row.error == LOST}
+        kept = [row for row in rows if (row.case, row.dtype) not in lost]
+        if not any(row.outcome == FAILED for row in kept):
+            return Found()
         if not self.alive:
             self._start()
         try:
-            self._send("explain", [row.to_dict() for row in rows])
+            self._send("explain", [row.to_dict() for row in kept])
             found = dict(self._answers(perf_counter() + 10 * self.timeout))
         except _LostError:
             return Found()
@@ -125,7 +120,8 @@ class Worker:
                 if not self._connection.poll(max(0.0, until - perf_counter())):
                     self._process.kill()
                     raise _LostError(
-                        f"nothing came for {self.timeout:g} s: the process was stopped"
+                        f"no answer came in {self.timeout:g} s, and the process was "
+                        "stopped"
                     )
                 kind, value = self._connection.recv()
             except (EOFError, OSError):
@@ -159,7 +155,8 @@ def check_apart(
 ) -> Report:
     """Check a function in a process of its own, which may die without harm.
 
-    Call it below `if __name__ == "__main__":`, since the process imports the script.
+    In a script, call it under `if __name__ == "__main__":`, since the new process
+    imports the script.
 
     Args:
         target: The function, as `package.module:function`.
@@ -169,8 +166,8 @@ def check_apart(
         device: Where the function takes its tensors.
         require: What must be supported.
         watch: Called before each case, with its number and the plan.
-        **options: `level`, `dtypes`, `probes`, `accumulate`, `cases` and `gradients`, as
-            in `check_convolution`.
+        **options: `level`, `dtypes`, `probes`, `accumulate`, `cases` and `gradients`,
+            as in `check_convolution`.
 
     Returns:
         The report; after Ctrl-C, of what was found until then.
@@ -181,7 +178,6 @@ def check_apart(
     """
     job = Job(target, family, options, adapter, device)
     plan, started, rows, found = job.plan(), perf_counter(), list[Row](), Found()
-    find_family(family)
     worker = Worker(job, timeout)
     try:
         for row in _run(worker, plan, watch or (lambda index, plan: None)):
@@ -213,27 +209,22 @@ def _run(
         watch(index, plan)
         yield from worker.rows(index, case, precision)
         lost = 0 if worker.alive else lost + 1
-        if lost == LOST and index + 1 < len(plan.trials):
-            rest = len(plan.trials) - index - 1
-            yield _failed(
-                case,
-                precision,
-                f"{LOST} processes were lost one after the "
-                f"other; {rest} more cases were not tried",
-            )
+        rest = len(plan.trials) - index - 1
+        if lost == PATIENCE and rest:
+            message = f"{lost} processes were lost one after the other, so that {rest} "
+            yield _lost(case, precision, message + "more cases were not tried")
             return
 
 
-def _failed(case: Case, precision: Precision, message: str, probe: str = "") -> Row:
+def _lost(case: Case, precision: Precision, message: str, probe: str = "worker") -> Row:
     """Return the finding that a process was lost."""
     return Row(
         case.name,
         precision.name,
-        probe or "worker",
+        probe,
         FAILED,
-        "contract",
-        "",
-        message,
-        "died",
-        tuple(sorted(case.features)),
+        verdict="contract",
+        message=message,
+        error=LOST,
+        features=tuple(sorted(case.features)),
     )
