@@ -100,14 +100,12 @@ def test_the_list_has_every_case_and_probe(capsys):
         assert f"  {probe.group}: {probe.name}\n" in listed
 
 
-def test_required_features_fail():
-    done = run("check_hostile:without_vmap", "--dtype", "float32", "--probe", "vmap")
+def test_what_is_required_must_be_supported():
+    arguments = ["check_hostile:without_vmap", *QUICK, "--probe", "vmap"]
+    done = run(*arguments)
     assert done.returncode == 0, done.stdout
-    done = run(
-        "check_hostile:without_vmap",
-        *("--dtype", "float32", "--probe", "vmap", "--require", "vmap"),
-    )
-    assert done.returncode == 1, done.stdout
+    assert "Not supported\n  vmap" in done.stdout
+    assert run(*arguments, "--require", "vmap").returncode == 1
 
 
 def test_the_bar_has_the_case_at_hand_and_fits_the_terminal():
