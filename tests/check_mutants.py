@@ -199,6 +199,7 @@ FORWARD = [
         "swapped",
         given(lambda a: {"padding": turned(a["padding"])}),
         "output: the dimensions of padding are swapped",
+        cases=("everything at once",),
     ),
     Mutant(
         "first stride for both dims",
@@ -223,6 +224,7 @@ FORWARD = [
         "ignored",
         given(lambda a: {"dilation": 1}),
         "output: the dilation is taken for 1",
+        cases=("everything at once",),
     ),
     Mutant(
         "padding behind only",
@@ -236,6 +238,7 @@ FORWARD = [
         "padding",
         replace(CONV[2], border=padded_by_copy),
         "output: the border holds the nearest pixels, not zeros",
+        cases=("everything at once",),
     ),
     Mutant(
         "even kernel with same, extra zeros in front",
@@ -703,6 +706,7 @@ WEIGHT_GRADIENT = [
             )
         ),
         "weight gradient: the dilation is taken for 1",
+        cases=("everything at once",),
     ),
 ]
 
