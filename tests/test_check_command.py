@@ -49,6 +49,7 @@ def test_a_wrong_function_as_json():
         ("nowhere:conv2d", "No module named 'nowhere'"),
         ("torch.nn.functional:conv9d", "has no attribute 'conv9d'"),
         ("torch.nn.functional.conv2d", "pass torch.nn.functional:conv2d"),
+        ("torch.nn:Conv2d", "call scipyconv.check.check_layer on it"),
         ("math:pi", "function must be callable"),
         ("math:sin", "function must take an input and a weight"),
         ("check_exits:conv2d", "SystemExit"),
@@ -98,6 +99,19 @@ def test_the_list_has_every_case_and_probe(capsys):
         assert f"  {case.name}: {case.describe()}\n" in listed
     for probe in PROBES:
         assert f"  {probe.group}: {probe.name}\n" in listed
+
+
+@posix
+def test_who_reads_may_stop_reading():
+    command = [sys.executable, "-m", "scipyconv", "check", "--list", "--level", "full"]
+    with subprocess.Popen(
+        [*command, "--family", "conv3d"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 2
 
 
 def test_what_is_required_must_be_supported():

@@ -11,10 +11,13 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
+from inspect import isclass
 from multiprocessing.connection import Connection
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from scipyconv.check.device import Device
 from scipyconv.check.family import find_family
@@ -56,14 +59,22 @@ class Job:
         return make_plan(self.family, **options)
 
     def subject(self) -> Subject:
-        """Import the function."""
+        """Import the function.
+
+        Raises:
+            CannotRunError: it cannot be imported, or it is a layer.
+        """
+        function = find_target(self.target)
+        if isinstance(function, nn.Module) or (
+            isclass(function) and issubclass(function, nn.Module)
+        ):
+            raise CannotRunError(
+                f"{self.target} is a layer, and only functions are checked in a "
+                "process apart; call scipyconv.check.check_layer on it"
+            )
         adapter = find_target(self.adapter) if self.adapter else None
-        return Subject(
-            find_target(self.target),
-            find_family(self.family),
-            adapter,
-            Device(self.device),
-        )
+        device = Device(self.device)
+        return Subject(function, find_family(self.family), adapter, device)
 
 
 def find_target(target: str) -> Callable[..., Any]:
