@@ -1,4 +1,4 @@
-"""The cases of the checker: right shapes, in order, with every parameter alone, asymmetric."""
+"""The cases of the checker: right shapes, in order, each parameter alone."""
 
 from collections import Counter
 
@@ -68,9 +68,9 @@ def test_quick_cases_are_among_the_full_ones(family):
 def test_an_unknown_family_level_or_name_is_refused():
     with pytest.raises(ValueError, match=r"family must be one of .*: it is 'conv'"):
         cases("conv")
-    with pytest.raises(ValueError, match="level must be .* it is 'slow'"):
+    with pytest.raises(ValueError, match=r"level must be .* it is 'slow'"):
         cases(level="slow")
-    with pytest.raises(ValueError, match="case must be one that .* it is 'none'"):
+    with pytest.raises(ValueError, match=r"case must be one that .* it is 'none'"):
         find_case("conv2d", "none")
 
 

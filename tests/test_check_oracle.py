@@ -21,14 +21,17 @@ def family(request):
 
 def tensors(operands, dtype):
     named = {"input": operands.x, "weight": operands.w, "bias": operands.b}
-    return {name: to_tensor(array, dtype).requires_grad_()
-            for name, array in named.items() if array is not None}
+    return {
+        name: to_tensor(array, dtype).requires_grad_()
+        for name, array in named.items()
+        if array is not None
+    }
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same'")
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128], ids=str)
 def test_the_oracle_is_torchs_convolution_in_every_derivative(family, dtype):
-    """Outputs, gradients, tangents and second derivatives; torch in double is exact here."""
+    """Outputs, gradients and second derivatives; torch in double is exact here."""
     precision = find_precision(dtype)
     function = getattr(functional, family)
     for case in cases(family):
@@ -42,8 +45,9 @@ def test_the_oracle_is_torchs_convolution_in_every_derivative(family, dtype):
         for came, array in zip([y, *gradients], right.values(), strict=True):
             assert np.array_equal(to_array(came, precision), array), case
         inputs = [leaves["input"], leaves["weight"], g]
-        second = torch.autograd.grad(gradients, inputs, list(moves.values()),
-                                     allow_unused=True)
+        second = torch.autograd.grad(
+            gradients, inputs, list(moves.values()), allow_unused=True
+        )
         right = answers.second_order(case, at, along)
         for came, array in zip(second, right.values(), strict=True):
             if came is None:

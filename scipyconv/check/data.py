@@ -59,6 +59,12 @@ def is_vacuous(case: Case, operands: Operands) -> bool:
     return case.batch != 0 and any(each.size and not each.any() for each in right)
 
 
+def is_exact(case: Case, operands: Operands, precision: Precision) -> bool:
+    """Whether no sum that leads to the output or a gradient can reach 2^p."""
+    sums = answers.first_order(case, operands.magnitudes()).values()
+    return all(each.max(initial=0) < 2**precision.bits for each in sums)
+
+
 def _draw_integers(case: Case, precision: Precision, salt: str) -> Operands:
     random = _generator(case, salt)
     most, terms = _amplitude(case, precision)

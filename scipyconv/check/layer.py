@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -97,9 +98,7 @@ def _from_class(
         made = make(tuple(weight.shape), bias is not None, tuple(parameters.items()))
         return _call(made, called, input, weight, bias)
 
-    return _named(
-        layer, module.__name__, _taken(module, find_family(family).parameters)
-    )
+    return _named(layer, module.__name__, _taken(module, family))
 
 
 def _from_instance(module: nn.Module, called: Mapping[str, str]) -> Callable[..., Any]:
@@ -112,7 +111,8 @@ def _from_instance(module: nn.Module, called: Mapping[str, str]) -> Callable[...
             raise ValueError(f"the layer's parameters are fixed: {own}")
         return _call(module, called, input, weight, bias)
 
-    return _named(layer, type(module).__name__, tuple(own))
+    bias = [] if getattr(module, called["bias"], None) is None else ["bias"]
+    return _named(layer, type(module).__name__, [*bias, *own])
 
 
 def _parameters_of(module: nn.Module) -> dict[str, Any]:
@@ -133,26 +133,27 @@ def _call(
 
 
 def _bias_argument(module: type[nn.Module], bias: bool) -> dict[str, bool]:
-    return {"bias": bias} if "bias" in inspect.signature(module).parameters else {}
+    return {"bias": bias} if "bias" in _taken(module, "conv1d") else {}
 
 
-def _taken(module: type[nn.Module], known: tuple[str, ...]) -> list[str]:
-    parameters = inspect.signature(module).parameters.values()
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return [name for name in known if name in _TUNABLE]
-    return [p.name for p in parameters if p.name in _TUNABLE]
+def _taken(module: type[nn.Module], family: str) -> list[str]:
+    """Return the names of the parameters that a class takes, bias among them."""
+    parameters = inspect.signature(module).parameters
+    known = find_family(family).parameters[2:]
+    anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    return [name for name in known if anything or name in parameters]
 
 
 def _named(
-    function: Callable[..., Any], name: str, parameters: list[str] | tuple[str, ...]
+    function: Callable[..., Any], name: str, parameters: list[str]
 ) -> Callable[..., Any]:
     """Give a function a layer's name, and a signature with just these parameters."""
     kinds = inspect.Parameter
     first = [kinds(each, kinds.POSITIONAL_OR_KEYWORD) for each in ("input", "weight")]
-    bias = [kinds("bias", kinds.POSITIONAL_OR_KEYWORD, default=None)]
-    rest = [kinds(each, kinds.KEYWORD_ONLY, default=1) for each in parameters]
+    rest = [kinds(each, kinds.KEYWORD_ONLY, default=None) for each in parameters]
+    signature = inspect.Signature(first + rest)
     function.__name__ = name
-    function.__signature__ = inspect.Signature(first + bias + rest)  # type: ignore[attr-defined]
+    function.__signature__ = signature  # type: ignore[attr-defined]
     return function
 
 
@@ -188,36 +189,29 @@ def _family_of(module: nn.Module, weight: str) -> str:
 
 def _cases_of(module: nn.Module, family: str, called: Mapping[str, str]) -> list[Case]:
     """Return cases with a layer's own parameters, and inputs of several sizes."""
-    kind = find_family(family)
-    weight = module.get_parameter(called["weight"])
-    parameters = _parameters_of(module)
-    if not kind.transposed:  # torch's layers all have one
-        parameters.pop("output_padding", None)
-    groups = int(parameters.get("groups", 1))
-    first, second = weight.shape[:2]
-    channels, filters = (
-        (first // groups, second) if kind.transposed else (second, first // groups)
-    )
-    taps, dilation = tuple(weight.shape[2:]), parameters.get("dilation", 1)
-    each = dilation if isinstance(dilation, tuple) else (dilation,) * len(taps)
-    spans = [d * (k - 1) + 1 for d, k in zip(each, taps, strict=True)]
-    bias = getattr(module, called["bias"], None) is not None
+    case = _smallest_case(module, family, called)
+    batches = {"one sample": 1, "several samples": 3, "no batch": None}
     return [
-        Case(
-            f"{name} and {added} more pixels",
-            family,
-            batch,
-            channels,
-            filters,
-            tuple(span + added + i for i, span in enumerate(spans)),
-            taps,
-            parameters,
-            bias,
+        replace(
+            case,
+            name=f"{name} and {added} more pixels",
+            batch=batch,
+            pixels=tuple(span + added + i for i, span in enumerate(case.spans)),
         )
         for added in (0, 1, 2, 3, 6)
-        for name, batch in (
-            ("one sample", 1),
-            ("several samples", 3),
-            ("no batch", None),
-        )
+        for name, batch in batches.items()
     ]
+
+
+def _smallest_case(module: nn.Module, family: str, called: Mapping[str, str]) -> Case:
+    """Return a case with a layer's own parameters, and one pixel for each tap."""
+    transposed = find_family(family).transposed
+    weight = module.get_parameter(called["weight"])
+    parameters = _parameters_of(module)
+    if not transposed:  # torch's layers all have one
+        parameters.pop("output_padding", None)
+    groups = int(parameters.get("groups", 1))
+    first, second, *taps = weight.shape
+    sizes = (first // groups, second) if transposed else (second, first // groups)
+    bias = getattr(module, called["bias"], None) is not None
+    return Case("", family, 1, *sizes, tuple(taps), tuple(taps), parameters, bias)

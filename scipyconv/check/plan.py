@@ -7,6 +7,8 @@ from typing import Any
 from scipyconv.check.cases import Case, cases, without_bias
 from scipyconv.check.precision import PRECISIONS, Precision, find_precision
 from scipyconv.check.probes import Probe, find_probes
+from scipyconv.check.subject import Subject
+from scipyconv.check.trial import Trial
 
 #: Every case is tried in this dtype, and those below in all the others.
 MAIN = "float32"
@@ -28,11 +30,18 @@ class Plan:
         probes: The probes.
         accumulate: The dtype that sums are expected to be made in; None for the
             operands'.
+        gradients: Whether the function is expected to have gradients.
     """
 
     trials: tuple[tuple[Case, Precision], ...]
     probes: tuple[Probe, ...]
     accumulate: Precision | None = None
+    gradients: bool = True
+
+    def make_trial(self, subject: Subject, case: Case, precision: Precision) -> Trial:
+        """Return the trial of a function at one case, in one dtype."""
+        accumulator = self.accumulate or precision
+        return Trial(subject, case, precision, accumulator, self.gradients)
 
 
 def make_plan(
@@ -53,10 +62,10 @@ def make_plan(
     """
     every = list(chosen) if chosen is not None else cases(family, level)
     asked = find_probes(probes)
-    if not gradients:
-        asked = tuple(probe for probe in asked if probe.forward)
     wide = None if accumulate is None else find_precision(accumulate, "accumulate")
-    return Plan(tuple(_pairs(every, dtypes, level, chosen is not None)), asked, wide)
+    return Plan(
+        tuple(_pairs(every, dtypes, level, chosen is not None)), asked, wide, gradients
+    )
 
 
 def _pairs(

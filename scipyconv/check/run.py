@@ -119,7 +119,7 @@ def explain(subject: Subject, plan: Plan, rows: Sequence[Row]) -> Found:
         for case, precision in plan.trials:
             if (case.name, precision.name) == (row.case, row.dtype):
                 fitted = for_subject(case, subject.parameters) or case
-                trial = Trial(subject, fitted, precision, plan.accumulate or precision)
+                trial = plan.make_trial(subject, fitted, precision)
                 return Found(sentences, make_example(trial, row.quantity))
     return Found(sentences)
 
@@ -146,48 +146,44 @@ def ask_all(
     subject: Subject, case: Case, precision: Precision, plan: Plan
 ) -> Iterator[Row]:
     """Ask each probe at one case in one dtype."""
-    trial = Trial(subject, case, precision, plan.accumulate or precision)
-    for probe in plan.probes:
-        if probe.applies(trial):
-            row = ask(probe, trial)
-            yield row
-            if probe.name == "forward" and row.outcome == RAISED:
-                return  # every other probe would say the same
+    trial = plan.make_trial(subject, case, precision)
+    trial.prepare()
+    try:
+        for probe in plan.probes:
+            if probe.applies(trial):
+                row = ask(probe, trial)
+                yield row
+                if probe.name == "forward" and row.outcome == RAISED:
+                    return  # every other probe would say the same
+    finally:
+        trial.before.restore()
 
 
 def ask(probe: Probe, trial: Trial) -> Row:
     """Ask one probe, and return its answer."""
+    features = {*trial.case.features, trial.precision.name, probe.feature} - {""}
+    return Row(
+        trial.case.name,
+        trial.precision.name,
+        probe.name,
+        features=tuple(sorted(features)),
+        **_outcome(probe, trial),
+    )
 
-    def row(outcome: str, **details: str) -> Row:
-        features = {
-            *trial.case.features,
-            trial.precision.name,
-            *filter(None, [probe.feature]),
-        }
-        return Row(
-            trial.case.name,
-            trial.precision.name,
-            probe.name,
-            outcome,
-            features=tuple(sorted(features)),
-            **details,
-        )
 
+def _outcome(probe: Probe, trial: Trial) -> dict[str, str]:
+    """Return what came of a question: the parts of a row that depend on it."""
     try:
         probe.ask(trial)
     except Wrong as wrong:
-        return row(
-            FAILED, verdict=wrong.verdict, quantity=wrong.quantity, message=str(wrong)
-        )
+        found = {"verdict": wrong.verdict, "quantity": wrong.quantity}
+        return {"outcome": FAILED, "message": str(wrong), **found}
     except Raised as raised:
-        return row(RAISED, message=str(raised), error=type(raised.error).__name__)
+        error = type(raised.error).__name__
+        return {"outcome": RAISED, "message": str(raised), "error": error}
     except Noted as note:
-        return row(NOTED, message=str(note))
+        return {"outcome": NOTED, "message": str(note)}
     except Exception as error:  # a result so odd that the probe could not look at it
-        return row(
-            FAILED,
-            verdict="contract",
-            error=type(error).__name__,
-            message=f"its result could not be examined: {error}",
-        )
-    return row(PASSED)
+        text = f"its result could not be examined: {type(error).__name__}: {error}"
+        return {"outcome": FAILED, "message": text, "verdict": "contract"}
+    return {"outcome": PASSED}

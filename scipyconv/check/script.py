@@ -1,6 +1,7 @@
 """The smallest failing case as a script that can be copied and run."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,9 @@ def write(row: Row, case: Case, precision: Precision, source: str) -> str:
 
 
 def _by_case(row: Row, case: Case, found: str) -> Iterator[str]:
-    known = case in cases(case.family, "full")
+    named = {each.name: each for each in cases(case.family, "full")}
+    known = replace(named.get(case.name, case), bias=case.bias) == case
+    known = known and case.name in named
     yield f"from scipyconv.check import {'find_case' if known else 'Case'}"
     yield found
     yield ""

@@ -76,6 +76,7 @@ class Subject:
         self.name = getattr(function, "__name__", type(function).__name__)
         self.family = family
         self.device = device or Device()
+        self.transforms: set[str] = set()  #: dtypes in which it rounds integers
         self.patience = 3  #: how often a wrong result is worth a second look
         self._taken = find_taken(self.function, family)
 

@@ -38,6 +38,7 @@ class Trial:
         case: The case.
         precision: The dtype of the operands.
         accumulator: The dtype that sums are expected to be made in.
+        gradients: Whether the function is expected to have gradients.
         before: The state of the process before the first call.
     """
 
@@ -45,6 +46,7 @@ class Trial:
     case: Case
     precision: Precision
     accumulator: Precision
+    gradients: bool = True
     before: State = field(default_factory=State.now)
 
     @cached_property
@@ -82,6 +84,17 @@ class Trial:
         """The answers for the real numbers' absolute values."""
         return answers.first_order(self.case, self.reals.magnitudes())
 
+    def prepare(self) -> None:
+        """Compute the right answers now, before the function can get in the way."""
+        self.right, self.right_others  # noqa: B018
+        if not self.precision.integer:
+            self.right_reals, self.magnitudes  # noqa: B018
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """The operands whose gradients are asked for: all, or none."""
+        return ALL if self.gradients and not self.precision.integer else ()
+
     @property
     def names(self) -> tuple[str, ...]:
         """The operands that there are."""
@@ -113,7 +126,7 @@ class Trial:
         """Call the function."""
         return self.subject.result(self.case, tensors)
 
-    def gradients(
+    def pull_back(
         self,
         y: Tensor,
         tensors: Tensors,
@@ -124,9 +137,9 @@ class Trial:
         """Return some gradients of an output, by the operands' names."""
         if not y.requires_grad:
             raise Wrong(
-                f"the output does not require a gradient, though {_listed(wanted)} "
-                "does: gradients are silently lost; compute with torch's operations, "
-                "or through a torch.autograd.Function"
+                "the output does not require a gradient, though its operands do: "
+                "gradients are silently lost; compute with torch's operations or "
+                "through a torch.autograd.Function, or pass gradients=False"
             )
         wanted = [name for name in wanted if name in tensors]
         found = attempt(
@@ -154,17 +167,18 @@ class Trial:
     def run(
         self,
         operands: Operands,
-        wanted: Sequence[str] = ALL,
+        wanted: Sequence[str] | None = None,
         changes: Mapping[str, Change] | None = None,
     ) -> Tensors:
         """Return the output and the wanted gradients, by quantity."""
+        wanted = self.wanted if wanted is None else wanted
         tensors = self.tensors(operands, wanted, changes)
         y = self.output(tensors)
         results = {OUTPUT: y}
         if wanted:
             self.expect_shape(OUTPUT, y, self.case.output_shape)
             g = self.tensor(operands.g, (changes or {}).get("cotangent"))
-            found = self.gradients(y, tensors, g, wanted)
+            found = self.pull_back(y, tensors, g, wanted)
             results |= {GRADIENTS[name]: gradient for name, gradient in found.items()}
         return results
 
@@ -202,23 +216,26 @@ class Trial:
         """Return a tensor's values, as they are at this moment."""
         return to_array(self.subject.device.read(tensor), self.precision)
 
-    def is_transform(self, quantity: str) -> bool:
-        """Whether a result is inexact where a sum of integers is exact."""
-        return quantity in self._inexact
-
     @cached_property
-    def _inexact(self) -> set[str]:
-        results = self.run(self.integers, ALL if not self.precision.integer else ())
-        return {
-            quantity
+    def is_transform(self) -> bool:
+        """Whether results are inexact where sums of integers are exact.
+
+        What shows once counts for all later cases: in a small one, a transform may be
+        exact by luck.
+        """
+        results = self.run(self.integers)
+        inexact = not all(
+            compare.equal(self.read(tensor), self.right[quantity])
             for quantity, tensor in results.items()
-            if not compare.equal(self.read(tensor), self.right[quantity])
-        }
+        )
+        if inexact:
+            self.subject.transforms.add(self.precision.name)
+        return self.precision.name in self.subject.transforms
 
     def limit(self, quantity: str) -> np.ndarray:
         """Return the largest error that rounding explains, for the real operands."""
         right, precision = self.right_reals[quantity], self.precision
-        if self.is_transform(quantity) and quantity != GRADIENTS["bias"]:
+        if self.is_transform and quantity != GRADIENTS["bias"]:
             return bounds.transform_limit(
                 self.case, quantity, right, self.reals, precision, self.accumulator
             )
@@ -230,7 +247,3 @@ class Trial:
             precision,
             self.accumulator,
         )
-
-
-def _listed(names: Sequence[str]) -> str:
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

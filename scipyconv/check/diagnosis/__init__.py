@@ -66,7 +66,7 @@ def _trials(
     for case, precision in plan.trials:
         fitted = for_subject(case, subject.parameters)
         if fitted and (case.name, precision.name) in known:
-            yield Trial(subject, fitted, precision, plan.accumulate or precision)
+            yield plan.make_trial(subject, fitted, precision)
 
 
 def _explain(
@@ -109,29 +109,40 @@ def _search(
 
 
 def _stated(
-    known: Sequence[Mistake], quantity: str, failing: list[Trial], passing: list[Trial]
+    known: Sequence[Mistake],
+    quantity: str,
+    failing: list[Trial],
+    passing: list[Trial],
 ) -> str:
     """Return the mistakes that explain every case, and where, in words."""
     found: dict[str, list[Mistake]] = {}
     for mistake in known:
-        against = [
-            trial for trial in passing if not _is_harmless(mistake, trial, quantity)
-        ]
+        against = [t for t in passing if not _is_harmless(mistake, t, quantity)]
         condition = find_condition(_pairs(failing), _pairs(against)) if against else ""
         if condition or not against:
             found.setdefault(condition, []).append(mistake)
     if not found:
         return ""
     condition = min(found, key=lambda text: (text.count(" and "), len(text)))
-    everywhere = len(failing) + len(passing)
-    where = (
-        f", where there is {condition}, in all such cases"
-        if condition
-        else (
-            f", in all {everywhere} cases" if everywhere > 1 else ", in the only case"
-        )
+    return _ties(found[condition]) + _where(
+        condition, found[condition][0], quantity, failing, passing
     )
-    return _ties(found[condition]) + where
+
+
+def _where(
+    condition: str,
+    mistake: Mistake,
+    quantity: str,
+    failing: list[Trial],
+    passing: list[Trial],
+) -> str:
+    """Say in which cases a mistake explains the result."""
+    if condition:
+        return f", where there is {condition}, in all such cases"
+    possible = [t for t in passing if _guess(mistake.compute, quantity, t) is not None]
+    count = len(failing) + len(possible)
+    cases = "in the only case" if count == 1 else f"in all {count} cases"
+    return f", {cases}" + (" that allow it" if len(possible) < len(passing) else "")
 
 
 def _pairs(trials: Iterable[Trial]) -> list[tuple[Case, Precision]]:
@@ -144,12 +155,14 @@ def _result(trial: Trial, quantity: str, wanted: tuple[str, ...]) -> Array | Non
         result = trial.read(trial.run(trial.integers, wanted)[quantity])
     except (Raised, Wrong):
         return None
+    finally:
+        trial.before.restore()
     return None if agree(result, trial.right[quantity]) else result
 
 
 def reproduces(mistake: Mistake, trial: Trial, quantity: str, result: Array) -> bool:
     """Whether a function with a mistake would have given this result."""
-    guess = _guess(mistake.compute, trial.case, quantity, trial)
+    guess = _guess(mistake.compute, quantity, trial)
     return (
         guess is not None
         and guess.shape == result.shape
@@ -158,14 +171,14 @@ def reproduces(mistake: Mistake, trial: Trial, quantity: str, result: Array) -> 
 
 
 def _is_harmless(mistake: Mistake, trial: Trial, quantity: str) -> bool:
-    """Whether the mistake makes no difference here."""
-    guess = _guess(mistake.compute, trial.case, quantity, trial)
-    return guess is not None and np.array_equal(guess, trial.right[quantity])
+    """Whether the mistake makes no difference here, or cannot be made."""
+    guess = _guess(mistake.compute, quantity, trial)
+    return guess is None or np.array_equal(guess, trial.right[quantity])
 
 
-def _guess(compute: Compute, case: Case, quantity: str, trial: Trial) -> Array | None:
+def _guess(compute: Compute, quantity: str, trial: Trial) -> Array | None:
     try:
-        return compute(case, quantity, trial.integers)
+        return compute(trial.case, quantity, trial.integers)
     except (ValueError, IndexError, ZeroDivisionError):  # shapes that do not fit
         return None
 
@@ -176,7 +189,7 @@ def _factor(quantity: str, compared: Sequence[tuple[Trial, Array]]) -> list[Mist
         right = trial.right[quantity]
         if result.shape == right.shape and right.any():
             at = np.unravel_index(np.argmax(np.abs(right)), right.shape)
-            factor = (result[at] / right[at]).item()
+            factor = _tidied((result[at] / right[at]).item())
             if np.isfinite(factor) and factor not in (0, -1):
                 return [
                     Mistake(
@@ -186,6 +199,11 @@ def _factor(quantity: str, compared: Sequence[tuple[Trial, Array]]) -> list[Mist
                     )
                 ]
     return []
+
+
+def _tidied(factor: complex) -> complex:
+    """Drop an imaginary part that is nothing but rounding."""
+    return factor.real if abs(factor.imag) < 1e-6 * abs(factor) else factor
 
 
 def _times(factor: complex, case: Case, quantity: str, operands: Operands) -> Array:

@@ -341,6 +341,16 @@ def _constant(number: int) -> Compute:
 
 
 def _mistakes() -> Iterator[Mistake]:
+    yield from _of_the_kernel()
+    yield from _of_parameters()
+    yield from _of_borders()
+    yield from _of_groups()
+    yield from _of_scales()
+    yield from _of_the_bias()
+    yield from _of_the_cotangent()
+
+
+def _of_the_kernel() -> Iterator[Mistake]:
     yield Mistake("the kernel is flipped along every dimension", _MAPS, _flipped())
     yield Mistake("the kernel is flipped along its last dimension", _MAPS, _flipped(-1))
     yield Mistake("the kernel is flipped along its first dimension", _MAPS, _flipped(2))
@@ -369,12 +379,6 @@ def _mistakes() -> Iterator[Mistake]:
         _MAPS,
         _of_weight(lambda case, w: w[::-1]),
     )
-    yield from _of_parameters()
-    yield from _of_borders()
-    yield from _of_groups()
-    yield from _of_scales()
-    yield from _of_the_bias()
-    yield from _of_the_cotangent()
 
 
 def _of_parameters() -> Iterator[Mistake]:

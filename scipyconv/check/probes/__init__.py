@@ -10,7 +10,7 @@ from scipyconv.check.probes import (
     rounding,
     values,
 )
-from scipyconv.check.probes.probe import Noted, Probe, always, differentiable
+from scipyconv.check.probes.probe import Noted, Probe, always, differentiable, inexact
 from scipyconv.check.trial import Trial
 
 __all__ = ["PROBES", "Noted", "Probe", "find_probes"]
@@ -42,6 +42,7 @@ def _has_two_of_all(trial: Trial) -> bool:
     return bool(case.batch) and min(case.channels, case.filters, *case.taps) > 1
 
 
+# fmt: off
 PROBES = (
     Probe("forward", "logic", logic.forward, always),
     Probe("input gradient", "logic", logic.gradient("input")),
@@ -49,55 +50,41 @@ PROBES = (
     Probe("bias gradient", "logic", logic.gradient("bias"), _has_bias),
     Probe("all gradients", "logic", logic.all_gradients, needs=_FIRST[:-1]),
     Probe("vacuity", "logic", logic.vacuity, always),
-    Probe("rounding of the output", "rounding", rounding.forward, needs=("forward",)),
+    Probe("whole range of integers", "logic", values.whole_range, _is_integer,
+          needs=("forward",)),
+    Probe("rounding of the output", "rounding", rounding.forward, inexact,
+          needs=("forward",)),
     Probe("rounding of the gradients", "rounding", rounding.gradients, needs=_FIRST),
-    Probe(
-        "whole range of integers",
-        "logic",
-        values.whole_range,
-        _is_integer,
-        needs=("forward",),
-    ),
-    Probe("operands unchanged", "contract", contract.operands_unchanged),
+    Probe("operands unchanged", "contract", contract.operands_unchanged, always),
     Probe("own memory", "contract", contract.owns_result, always),
     Probe("same address", "contract", contract.same_address, always, needs=_FIRST),
-    Probe("later call", "contract", contract.later_call, needs=_FIRST),
+    Probe("later call", "contract", contract.later_call, always, needs=_FIRST),
     Probe("interleaved calls", "contract", contract.interleaved, needs=_FIRST),
-    Probe("deterministic", "contract", contract.deterministic, needs=_FIRST),
+    Probe("deterministic", "contract", contract.deterministic, always, needs=_FIRST),
     Probe("saved operands", "contract", contract.saved_operands, needs=_FIRST),
-    Probe(
-        "layout of the input", "memory", memory.layout("input"), always, needs=_FIRST
-    ),
-    Probe(
-        "layout of the weight", "memory", memory.layout("weight"), always, needs=_FIRST
-    ),
-    Probe(
-        "layout of the cotangent", "memory", memory.layout("cotangent"), needs=_FIRST
-    ),
+    Probe("invalid arguments", "contract", arguments.invalid, _has_two_of_all),
+    Probe("layout of the input", "memory", memory.layout("input"), always,
+          needs=_FIRST),
+    Probe("layout of the weight", "memory", memory.layout("weight"), always,
+          needs=_FIRST),
+    Probe("layout of the cotangent", "memory", memory.layout("cotangent"),
+          needs=_FIRST),
     Probe("new memory", "memory", memory.new_memory, always, needs=_FIRST),
     Probe("no_grad", "modes", modes.no_grad, always, needs=("forward",)),
     Probe("inference mode", "modes", modes.inference, always, needs=("forward",)),
     Probe("backward twice", "modes", modes.backward_twice, needs=_FIRST),
     Probe("conjugate bit", "values", values.conjugate_bit, _is_complex, needs=_FIRST),
-    Probe("NaN containment", "values", values.containment, needs=("forward",)),
-    Probe(
-        "second order",
-        "derivatives",
-        derivatives.second_order,
-        needs_everywhere=_FIRST,
-        feature="second derivatives",
-    ),
-    Probe(
-        "forward mode",
-        "derivatives",
-        derivatives.forward_mode,
-        needs_everywhere=("forward",),
-        feature="forward mode",
-    ),
-    Probe("vmap", "derivatives", derivatives.vmap, needs=("forward",), feature="vmap"),
-    Probe("invalid arguments", "contract", arguments.invalid, _has_two_of_all),
+    Probe("NaN containment", "values", values.containment, inexact,
+          needs=("forward",)),
+    Probe("second order", "derivatives", derivatives.second_order,
+          needs_everywhere=_FIRST, feature="second derivatives"),
+    Probe("forward mode", "derivatives", derivatives.forward_mode,
+          needs_everywhere=("forward",), feature="forward mode"),
+    Probe("vmap", "derivatives", derivatives.vmap, needs=("forward",),
+          feature="vmap"),
     Probe("global state", "contract", contract.global_state, always),
 )
+# fmt: on
 GROUPS = tuple(dict.fromkeys(probe.group for probe in PROBES))
 
 

@@ -16,7 +16,7 @@ from scipyconv.check.trial import ALL, Trial
 
 def operands_unchanged(trial: Trial) -> None:
     """Demand that a pass each way leaves the operands and the cotangent as they are."""
-    tensors = trial.tensors(trial.integers, ALL)
+    tensors = trial.tensors(trial.integers, trial.wanted)
     y = trial.output(tensors)
     arrays = {
         "input": trial.integers.x,
@@ -24,9 +24,11 @@ def operands_unchanged(trial: Trial) -> None:
         "bias": trial.integers.b,
     }
     _expect_same(trial, tensors, arrays, "forward")
+    if not trial.wanted:
+        return
     trial.expect_shape(OUTPUT, y, trial.case.output_shape)
     g = trial.tensor(trial.integers.g)
-    trial.gradients(y, tensors, g, ALL)
+    trial.pull_back(y, tensors, g, ALL)
     _expect_same(
         trial,
         {**tensors, "cotangent": g},
@@ -87,12 +89,12 @@ def same_address(trial: Trial) -> None:
         for name, tensor in tensors.items():
             tensor.copy_(fresh[name])
     for tensor in tensors.values():
-        tensor.requires_grad_(not trial.precision.integer)
+        tensor.requires_grad_(bool(trial.wanted))
     try:
         results = {OUTPUT: trial.output(tensors)}
-        if not trial.precision.integer:
+        if trial.wanted:
             g = trial.tensor(trial.others.g)
-            found = trial.gradients(results[OUTPUT], tensors, g, ALL)
+            found = trial.pull_back(results[OUTPUT], tensors, g, ALL)
             results |= {GRADIENTS[name]: gradient for name, gradient in found.items()}
         trial.expect(results, trial.right_others)
     except Wrong as wrong:
@@ -128,7 +130,7 @@ def interleaved(trial: Trial) -> None:
         tensors = trial.tensors(operands, ALL)
         runs.append((operands, right, tensors, trial.output(tensors)))
     for operands, right, tensors, y in runs:
-        found = trial.gradients(y, tensors, trial.tensor(operands.g), ALL)
+        found = trial.pull_back(y, tensors, trial.tensor(operands.g), ALL)
         try:
             trial.expect({GRADIENTS[name]: grad for name, grad in found.items()}, right)
         except Wrong as wrong:
@@ -164,7 +166,7 @@ def saved_operands(trial: Trial) -> None:
         with torch.no_grad():
             tensors[changed].copy_(tensors[changed] * 2)
         try:
-            found = trial.gradients(y, leaves, trial.tensor(trial.integers.g), ALL)
+            found = trial.pull_back(y, leaves, trial.tensor(trial.integers.g), ALL)
         except Raised:
             continue
         results = {GRADIENTS[name]: grad for name, grad in found.items()}

@@ -21,7 +21,7 @@ def second_order(trial: Trial) -> None:
     y = trial.output(tensors)
     trial.expect_shape(OUTPUT, y, trial.case.output_shape)
     g = trial.tensor(trial.integers.g).requires_grad_()
-    found = trial.gradients(y, tensors, g, ALL, create_graph=True)
+    found = trial.pull_back(y, tensors, g, ALL, create_graph=True)
     first = {GRADIENTS[name]: gradient for name, gradient in found.items()}
     trial.expect(first, trial.right)
     _expect_graph(found)

@@ -16,7 +16,7 @@ def without_gradients(
     """Return the probe of a mode in which no graph is built."""
 
     def ask(trial: Trial) -> None:
-        tensors = trial.tensors(trial.integers, () if trial.precision.integer else ALL)
+        tensors = trial.tensors(trial.integers, trial.wanted)
         with mode():
             y = trial.output(tensors)
         if y.requires_grad:
@@ -38,7 +38,7 @@ def backward_twice(trial: Trial) -> None:
     y = trial.output(tensors)
     trial.expect_shape(OUTPUT, y, trial.case.output_shape)
     for g in (trial.others.g, trial.integers.g):
-        found = trial.gradients(y, tensors, trial.tensor(g), ALL, retain_graph=True)
+        found = trial.pull_back(y, tensors, trial.tensor(g), ALL, retain_graph=True)
     try:
         trial.expect(
             {GRADIENTS[name]: grad for name, grad in found.items()}, trial.right

@@ -17,6 +17,11 @@ def always(trial: Trial) -> bool:
 
 def differentiable(trial: Trial) -> bool:
     """Ask wherever there are gradients."""
+    return bool(trial.wanted)
+
+
+def inexact(trial: Trial) -> bool:
+    """Ask wherever results are rounded."""
     return not trial.precision.integer
 
 
@@ -43,8 +48,3 @@ class Probe:
     needs: tuple[str, ...] = ()
     needs_everywhere: tuple[str, ...] = ()
     feature: str = ""
-
-    @property
-    def forward(self) -> bool:
-        """Whether it makes sense for a function without gradients."""
-        return self.applies is not differentiable

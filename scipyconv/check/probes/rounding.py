@@ -39,11 +39,13 @@ def _hold(trial: Trial, wanted: tuple[str, ...]) -> None:
 
 
 def _explain(trial: Trial, quantity: str, error: Array, limit: Array) -> str:
-    at = compare.largest(error / limit)
+    with np.errstate(divide="ignore"):
+        ratio = np.divide(error, limit, out=np.zeros_like(error), where=error != 0)
+    at = compare.largest(ratio)
     magnitudes = trial.magnitudes[quantity]
     text = (
         f"the {quantity} errs by {error[at]:.2g} at {list(at)}, "
-        f"{error[at] / limit[at]:.2g} times what rounding explains "
+        f"{ratio[at]:.2g} times what rounding explains "
         f"(sums in {trial.accumulator.name})"
     )
     relative = np.max(error[magnitudes > 0] / magnitudes[magnitudes > 0])

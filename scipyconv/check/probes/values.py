@@ -12,7 +12,7 @@ from scipyconv.check.answers import OUTPUT
 from scipyconv.check.bounds import terms
 from scipyconv.check.probes.probe import Noted
 from scipyconv.check.subject import Wrong
-from scipyconv.check.trial import ALL, Trial
+from scipyconv.check.trial import Trial
 
 
 def conjugated(tensor: Tensor) -> Tensor:
@@ -25,7 +25,7 @@ def conjugate_bit(trial: Trial) -> None:
     for name in (*trial.names, "cotangent"):
         try:
             trial.expect(
-                trial.run(trial.integers, ALL, {name: conjugated}), trial.right
+                trial.run(trial.integers, changes={name: conjugated}), trial.right
             )
         except Wrong as wrong:
             raise Wrong(
