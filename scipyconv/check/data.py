@@ -41,7 +41,7 @@ def integer_operands(case: Case, precision: Precision, salt: str = "") -> Operan
         >>> from scipyconv.check.precision import find_precision
         >>> case = find_case("conv1d", "one channel")
         >>> integer_operands(case, find_precision("bfloat16")).x
-        array([[[-1.,  3., -2.,  1.]]])
+        array([[[ 1.,  3., -3.,  2.]]])
     """
     for attempt in range(_ATTEMPTS):
         operands = _draw_integers(case, precision, f"{salt} {attempt}")

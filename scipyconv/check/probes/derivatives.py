@@ -12,7 +12,8 @@ from scipyconv.check.operands import Operands
 from scipyconv.check.subject import Wrong, attempt
 from scipyconv.check.trial import ALL, Tensors, Trial
 
-_grad, _vmap = torch.autograd.grad, torch.func.vmap
+_grad, _backward = torch.autograd.grad, torch.autograd.backward
+_vmap = torch.func.vmap
 
 
 def second_order(trial: Trial) -> None:
@@ -25,28 +26,34 @@ def second_order(trial: Trial) -> None:
     first = {GRADIENTS[name]: gradient for name, gradient in found.items()}
     trial.expect(first, trial.right)
     _expect_graph(found)
-    along = trial.tensors(trial.others)
-    names = list(found)
     arguments = {"input": tensors["input"], "weight": tensors["weight"], "cotangent": g}
-    second = attempt(
-        _grad,
-        [found[name] for name in names],
-        list(arguments.values()),
-        [along[name] for name in names],
-        allow_unused=True,
-    )
+    second = _derive(found, arguments, trial.tensors(trial.others))
     right = answers.second_order(trial.case, trial.integers, trial.others)
-    for name, value in zip(arguments, second, strict=True):
+    for name, value in second.items():
         quantity = f"second derivative in the {name}"
-        if value is None and right[name].any():
+        if value is not None:
+            trial.expect({quantity: value}, {quantity: right[name]})
+        elif right[name].any():
             raise Wrong(
                 f"the {quantity} is silently zero (None); let backward use the "
                 "tensors that forward saved, by ctx.save_for_backward",
                 "logic",
                 quantity,
             )
-        if value is not None:
-            trial.expect({quantity: value}, {quantity: right[name]})
+
+
+def _derive(
+    found: Tensors, arguments: Tensors, along: Tensors
+) -> dict[str, Tensor | None]:
+    """Return the derivatives of gradients in some arguments, by the arguments' names."""
+    outputs, cotangents = list(found.values()), [along[name] for name in found]
+    inputs = list(arguments.values())
+    options = {"allow_unused": True, "retain_graph": True}
+    second = attempt(_grad, outputs, inputs, cotangents, **options)
+    if any(value is None for value in second):
+        # A node that may be differentiated only once says so where it is reached.
+        attempt(_backward, outputs, cotangents)
+    return dict(zip(arguments, second, strict=True))
 
 
 def _expect_graph(found: Tensors) -> None:
