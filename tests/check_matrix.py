@@ -1,7 +1,9 @@
 """Which check catches which wrong convolution: the table, as data.
 
 Ours asks all probes at a few of the quick level's cases, so that the table is made in a
-minute or two. What it catches there, the quick level catches too.
+minute or two: four for every mutant, and those that its row names, in the dtypes that
+its row names. By default the quick level asks at all its cases in float32, and at a few
+in the other dtypes, so a mistake of another dtype may need `dtypes` to be seen.
 """
 
 import time
