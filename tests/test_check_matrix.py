@@ -1,4 +1,4 @@
-"""The checker on trial: what it must catch, what it must name, what it must let pass."""
+"""The checker on trial: what it must catch and name, and what it must let pass."""
 
 import pytest
 from check_controls import CONTROLS
