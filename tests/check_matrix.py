@@ -1,25 +1,32 @@
 """Which check catches which wrong convolution: the table, as data.
 
+`python tests/check_matrix.py` makes the table anew and writes it where the site and
+the tests find it: the site shows it, and the tests make each of its rows again.
+
 Ours asks all probes at a few of the quick level's cases, so that the table is made in a
 minute or two: four for every mutant, and those that its row names, in the dtypes that
 its row names. By default the quick level asks at all its cases in float32, and at a few
 in the other dtypes, so a mistake of another dtype may need `dtypes` to be seen.
 """
 
-import time
+import json
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from check_mutant import Mutant
 from check_mutants import MUTANTS
 from check_rivals import RIVALS, caught
+from tqdm import tqdm
 
 from scipyconv.check import Report, cases, check_convolution
 from scipyconv.check.probes import PROBES
 from scipyconv.check.state import State
+
+#: Where the table is.
+TABLE = Path(__file__).parent.parent / "docs/practice/mutants.json"
 
 OURS = "ours"
 CASES = ("one channel", "unbatched", "stride with a remainder", "groups with stride")
@@ -30,50 +37,54 @@ class Line:
     """What became of one mutant.
 
     Attributes:
-        mutant: The wrong convolution.
-        caught: Whether each check caught it, by the check's name.
+        name: The mistake, in words.
+        kind: The kind of mistake.
+        nameable: Whether a dictionary of mistakes can have a name for it.
+        named: Whether ours names it, and the quantity that is wrong.
+        caught: The checks that catch it.
         probes: Which of our probes fail, but for what is held back.
         diagnosis: What ours says.
-        seconds: How long ours took.
     """
 
-    mutant: Mutant
-    caught: dict[str, bool]
-    probes: frozenset[str]
+    name: str
+    kind: str
+    nameable: bool
+    named: bool
+    caught: tuple[str, ...]
+    probes: tuple[str, ...]
     diagnosis: tuple[str, ...]
-    seconds: float
-
-    @property
-    def nameable(self) -> bool:
-        """Whether a dictionary of mistakes can have a name for it."""
-        return bool(self.mutant.diagnosis)
-
-    @property
-    def named(self) -> bool:
-        """Whether ours names the mistake, and the quantity that is wrong."""
-        quantity, _, text = self.mutant.diagnosis.partition(": ")
-        return self.nameable and any(
-            said.startswith(f"{quantity}:") and text in said for said in self.diagnosis
-        )
-
-
-@cache
-def matrix() -> tuple[Line, ...]:
-    """Return a line for each mutant."""
-    return tuple(make_line(mutant) for mutant in MUTANTS)
 
 
 def make_line(mutant: Mutant) -> Line:
     """Try every check on one mutant."""
-    found = {name: _alone(caught, name, mutant) for name in RIVALS}
+    caught_by = [name for name in RIVALS if _alone(caught, name, mutant)]
     report = ours(mutant)
     return Line(
-        mutant,
-        {**found, OURS: not report.ok},
-        frozenset(row.probe for row in report.findings),
-        report.diagnosis,
-        report.seconds,
+        mutant.name,
+        mutant.kind,
+        bool(mutant.diagnosis),
+        is_named(mutant, report),
+        (*caught_by, *([] if report.ok else [OURS])),
+        tuple(sorted({row.probe for row in report.findings})),
+        tuple(report.diagnosis),
     )
+
+
+def is_named(mutant: Mutant, report: Report) -> bool:
+    """Whether the report names the mistake, and the quantity that is wrong."""
+    quantity, _, text = mutant.diagnosis.partition(": ")
+    return bool(mutant.diagnosis) and any(
+        said.startswith(f"{quantity}:") and text in said for said in report.diagnosis
+    )
+
+
+def read() -> list[Line]:
+    """Return the table that the site shows."""
+    rows = json.loads(TABLE.read_text("utf-8"))
+    return [
+        Line(**{k: tuple(v) if isinstance(v, list) else v for k, v in row.items()})
+        for row in rows
+    ]
 
 
 def ours(mutant: Mutant) -> Report:
@@ -113,36 +124,24 @@ def undone() -> Iterator[None]:
 
 def counts(lines: Sequence[Line]) -> dict[str, int]:
     """Return how many mutants each check catches."""
-    return {name: sum(line.caught[name] for line in lines) for name in (*RIVALS, OURS)}
+    names = (*RIVALS, OURS)
+    return {name: sum(name in line.caught for line in lines) for name in names}
 
 
 def sole_catches(lines: Sequence[Line]) -> dict[str, list[str]]:
     """Return, for each probe, the mutants of which it alone tells."""
     return {
-        probe.name: [line.mutant.name for line in lines if line.probes == {probe.name}]
+        probe.name: [line.name for line in lines if line.probes == (probe.name,)]
         for probe in PROBES
     }
 
 
 def main() -> None:
-    """Print the table."""
-    started = time.perf_counter()
-    lines = matrix()
-    for line in lines:
-        marks = "".join("x" if hit else "." for hit in line.caught.values())
-        named = "named" if line.named else "UNNAMED" if line.nameable else ""
-        print(
-            f"{marks} {line.mutant.name:58} {named:8} {', '.join(sorted(line.probes))}"
-        )
-    print(len(lines), counts(lines))
-    nameable = [line for line in lines if line.nameable]
-    print("named:", sum(line.named for line in nameable), "of", len(nameable))
-    for probe, names in sole_catches(lines).items():
-        print(f"only {probe}: {', '.join(names) or 'NOTHING'}")
-    print(
-        f"{time.perf_counter() - started:.0f} s, "
-        f"of which ours {sum(line.seconds for line in lines):.0f}"
-    )
+    """Make the table and write it."""
+    lines = [make_line(mutant) for mutant in tqdm(MUTANTS)]
+    text = json.dumps([asdict(line) for line in lines], indent=1, ensure_ascii=False)
+    TABLE.write_text(text + "\n", "utf-8")
+    print(len(lines), "mutants, caught by:", counts(lines))
 
 
 if __name__ == "__main__":

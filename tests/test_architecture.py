@@ -81,6 +81,8 @@ def imported(path):
 
 def module_of(parts):
     """The longest beginning of a dotted name that is a module."""
+    if parts[:1] == ["check"]:  # many rooms that import each other, counted as one
+        return "check"
     while parts:
         path = PACKAGE.joinpath(*parts)
         if path.is_dir() or path.with_suffix(".py").exists():
@@ -92,7 +94,7 @@ def module_of(parts):
 def modules():
     for path in PACKAGE.rglob("*.py"):
         parts = path.relative_to(PACKAGE).with_suffix("").parts
-        if parts[0] == "check":  # many rooms that import each other, counted as one
+        if parts[0] == "check":
             yield "check", path
             continue
         yield (
@@ -117,7 +119,7 @@ def allowed(name):
 def test_every_module_imports_what_it_may():
     assert {name for name, _ in modules()} == set(MAY_IMPORT)
     wrong = {
-        name: imported(path) - allowed(name) - {f"{name}.{path.stem}"}
+        name: imported(path) - allowed(name) - {name, f"{name}.{path.stem}"}
         for name, path in modules()
     }
     own = {

@@ -2,7 +2,7 @@
 
 import pytest
 from check_controls import CONTROLS
-from check_matrix import OURS, Line, counts, matrix, ours, sole_catches, undone
+from check_matrix import OURS, counts, make_line, ours, read, sole_catches, undone
 from check_mutant import Mutant
 from check_mutants import MUTANTS
 from check_rivals import RIVALS, caught
@@ -12,8 +12,17 @@ NOT_CATCHING = {"NaN containment", "vacuity"}
 
 
 @pytest.fixture(scope="module")
-def lines() -> tuple[Line, ...]:
-    return matrix()
+def lines():
+    return read()
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=str)
+def test_the_table_says_what_becomes_of_each_mutant(mutant, lines):
+    assert [line for line in lines if line.name == mutant.name] == [make_line(mutant)]
+
+
+def test_the_table_has_no_other_mutants(lines):
+    assert [line.name for line in lines] == [mutant.name for mutant in MUTANTS]
 
 
 def test_there_are_many_mutants_of_many_kinds():
@@ -23,12 +32,12 @@ def test_there_are_many_mutants_of_many_kinds():
 
 
 def test_ours_catches_every_mutant(lines):
-    assert [line.mutant.name for line in lines if not line.caught[OURS]] == []
+    assert [line.name for line in lines if OURS not in line.caught] == []
 
 
 def test_ours_names_nine_tenths_of_what_a_dictionary_can_know(lines):
     nameable = [line for line in lines if line.nameable]
-    unnamed = [line.mutant.name for line in nameable if not line.named]
+    unnamed = [line.name for line in nameable if not line.named]
     assert len(nameable) >= 40
     assert len(unnamed) <= len(nameable) / 10, unnamed
 
@@ -36,7 +45,7 @@ def test_ours_names_nine_tenths_of_what_a_dictionary_can_know(lines):
 def test_no_mutant_gets_the_name_of_another_mistake(lines):
     """Where ours names a mistake in a quantity, the true one is among its names."""
     wrong = [
-        (line.mutant.name, line.diagnosis)
+        (line.name, line.diagnosis)
         for line in lines
         if line.nameable and line.diagnosis and not line.named
     ]

@@ -79,7 +79,7 @@ class WithSetup(torch.autograd.Function):
         (Applied.apply, ("input", "weight", "bias", "stride", "padding")),
         (WithSetup.apply, ("input", "weight")),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", None),
 )
 def test_what_a_function_takes_is_found(function, expected):
     taken = find_taken(function, CONV2D)

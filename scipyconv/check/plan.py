@@ -18,6 +18,7 @@ SAMPLE = (
     "padding of one dimension",
     "groups with stride",
     "everything at once",
+    "no bias and everything",
 )
 
 
