@@ -1,11 +1,11 @@
 """The founding example: `python -m scipyconv` shows a layer and proves its gradients.
 
 The exit status is 0 if gradcheck passes for the input, the filter and the bias, and 1
-if not.
+if not. `python -m scipyconv check package.module:function` checks a function of yours.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -74,5 +74,22 @@ def deviation(function: Callable[[Tensor], Tensor], value: Tensor) -> float:
     )
 
 
+def run(arguments: Sequence[str]) -> int:
+    """Show the example, or run the command that the first argument names."""
+    if not arguments:
+        return main()
+    command, *rest = arguments
+    if command == "check":
+        from scipyconv.check.command import main as check_command
+
+        return check_command(rest)
+    print(
+        f"python -m scipyconv: the only command is check: it is {command!r}; "
+        "call python -m scipyconv check --help",
+        file=sys.stderr,
+    )
+    return 2
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(sys.argv[1:]))

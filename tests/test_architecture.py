@@ -56,7 +56,8 @@ MAY_IMPORT = {
     "textbook.checks": {"arguments"},
     "textbook.single_channel": {"bridge", "dtypes", "textbook.checks"},
     "__init__": {"convert", "functional", "nn", "textbook"},
-    "__main__": {"__init__"},
+    "check": {"draw", "engines", "geometry"},
+    "__main__": {"__init__", "check"},
     "benchmark": {"__init__", "functional"},
 }
 
@@ -80,6 +81,8 @@ def imported(path):
 
 def module_of(parts):
     """The longest beginning of a dotted name that is a module."""
+    if parts[:1] == ["check"]:  # many rooms that import each other, counted as one
+        return "check"
     while parts:
         path = PACKAGE.joinpath(*parts)
         if path.is_dir() or path.with_suffix(".py").exists():
@@ -91,6 +94,9 @@ def module_of(parts):
 def modules():
     for path in PACKAGE.rglob("*.py"):
         parts = path.relative_to(PACKAGE).with_suffix("").parts
+        if parts[0] == "check":
+            yield "check", path
+            continue
         yield (
             ".".join(
                 parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts
@@ -113,7 +119,7 @@ def allowed(name):
 def test_every_module_imports_what_it_may():
     assert {name for name, _ in modules()} == set(MAY_IMPORT)
     wrong = {
-        name: imported(path) - allowed(name) - {f"{name}.{path.stem}"}
+        name: imported(path) - allowed(name) - {name, f"{name}.{path.stem}"}
         for name, path in modules()
     }
     own = {
