@@ -29,7 +29,7 @@ KINDS = (
     "learn/summary.md",
     "how-to/padding.md",
     "explain/matrix-view.md",
-    "reference/api.md",
+    "reference/functions.md",
     "reference/notation.md",
 )
 PAGES = sorted(str(path.relative_to(pages.DOCS)) for path in pages.DOCS.rglob("*.md"))
