@@ -110,6 +110,7 @@ def test_a_transform_is_held_to_a_bound_of_norms():
         return full[:, :, rows, columns] * factor
 
     some = [case for case in cases("conv2d") if not case.parameters and case.batch]
+    assert check_convolution(by_transform, cases=some[-1:], probes=["rounding"]).ok
     assert check_convolution(by_transform, cases=some, probes=["logic", "rounding"]).ok
     spoiled = check_convolution(
         lambda x, w: by_transform(x, w, 1 + 1e-4),
@@ -117,3 +118,24 @@ def test_a_transform_is_held_to_a_bound_of_norms():
         probes=["logic", "rounding"],
     )
     assert {row.verdict for row in spoiled.findings} == {"rounding"}
+
+
+def test_a_transform_that_is_exact_by_luck_in_a_small_case_is_still_one():
+    """fft-conv-pytorch 1.2.0: the first case whose rounding is more than a sum's."""
+
+    def conv1d(input, weight):
+        size = input.shape[2]
+        spectra = torch.einsum(
+            "ncl,ocl->nol",
+            torch.fft.rfft(input, size),
+            torch.fft.rfft(weight, size).conj(),
+        )
+        kept = size - weight.shape[2] + 1
+        return torch.fft.irfft(spectra, size)[..., :kept]
+
+    for case in cases("conv1d"):
+        if not case.parameters and case.batch:
+            report = check_convolution(
+                conv1d, "conv1d", cases=[case], probes=["rounding"], dtypes=["float32"]
+            )
+            assert report.ok, str(report)

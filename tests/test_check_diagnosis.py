@@ -183,8 +183,8 @@ def test_a_mistake_in_some_cases_is_named_with_what_they_have_in_common():
     function = function_with("conv2d", compute, "weight gradient")
     report = check_convolution(function, probes=["logic"], dtypes=["float64"])
     assert report.diagnosis == (
-        "weight gradient: the kernel is flipped along every dimension, where there is "
-        "a stride above 1 and several groups, in all such cases",
+        "weight gradient: the kernel is flipped along every dimension, in all cases "
+        "with a stride above 1 and several groups",
     )
 
 
@@ -197,8 +197,8 @@ def test_what_failing_cases_have_in_common_is_said_without_a_known_mistake():
     function = function_with("conv2d", compute, "output")
     report = check_convolution(function, probes=["logic"], dtypes=["float64"])
     assert report.diagnosis == (
-        "output: it is wrong exactly where there is more than 16 output channels, in "
-        "all 1 such cases of 47",
+        "output: it is wrong with more than 16 output channels, and only then: in the "
+        "only such case of 47 cases",
     )
 
 

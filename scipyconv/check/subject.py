@@ -77,6 +77,9 @@ class Subject:
         self.family = family
         self.device = device or Device()
         self.transforms: set[str] = set()  #: dtypes in which it rounds integers
+        self.sounded: set[str] = (
+            set()
+        )  #: dtypes in which that was tried at a large case
         self.patience = 3  #: how often a wrong result is worth a second look
         self._taken = find_taken(self.function, family)
 

@@ -1,7 +1,8 @@
 """One case in one dtype: the numbers, the right answers, and the calls."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -20,7 +21,7 @@ from scipyconv.check.data import (
 from scipyconv.check.operands import Operands
 from scipyconv.check.precision import Precision
 from scipyconv.check.state import State
-from scipyconv.check.subject import Subject, Wrong, attempt
+from scipyconv.check.subject import Raised, Subject, Wrong, attempt
 
 # Bound now: what the function patches later cannot blind the check.
 _grad = torch.autograd.grad
@@ -216,21 +217,41 @@ class Trial:
         """Return a tensor's values, as they are at this moment."""
         return to_array(self.subject.device.read(tensor), self.precision)
 
-    @cached_property
+    @property
     def is_transform(self) -> bool:
         """Whether results are inexact where sums of integers are exact.
 
         What shows once counts for all later cases: in a small one, a transform may be
         exact by luck.
         """
+        return self.precision.name in self.subject.transforms or self._rounds_integers
+
+    @cached_property
+    def _rounds_integers(self) -> bool:
         results = self.run(self.integers)
-        inexact = not all(
-            compare.equal(self.read(tensor), self.right[quantity])
-            for quantity, tensor in results.items()
+        near, exact = (
+            all(
+                alike(self.read(tensor), self.right[quantity])
+                for quantity, tensor in results.items()
+            )
+            for alike in (compare.agree, compare.equal)
         )
-        if inexact:
+        if near and not exact:
             self.subject.transforms.add(self.precision.name)
-        return self.precision.name in self.subject.transforms
+        return near and not exact
+
+    def sound(self) -> None:
+        """Try whether it is a transform at a case that is large enough to show it."""
+        if self.precision.name not in self.subject.sounded:
+            self.subject.sounded.add(self.precision.name)
+            larger = replace(
+                self.case,
+                name=f"{self.case.name}, larger",
+                batch=None if self.case.batch is None else 2,
+                pixels=tuple(n + 12 for n in self.case.pixels),
+            )
+            with suppress(Raised, Wrong):
+                replace(self, case=larger)._rounds_integers  # noqa: B018
 
     def limit(self, quantity: str) -> np.ndarray:
         """Return the largest error that rounding explains, for the real operands."""

@@ -87,8 +87,9 @@ def _explain(
         yield f"{quantity}: {stated}"
     elif condition:
         yield (
-            f"{quantity}: it is wrong exactly where there is {condition}, in all "
-            f"{len(failing)} such cases of {len(failing) + len(passing)}"
+            f"{quantity}: it is wrong with {condition}, and only then: in "
+            + ("the only such case" if len(failing) == 1 else f"all {len(failing)}")
+            + f" of {len(failing) + len(passing)} cases"
         )
 
 
@@ -138,7 +139,7 @@ def _where(
 ) -> str:
     """Say in which cases a mistake explains the result."""
     if condition:
-        return f", where there is {condition}, in all such cases"
+        return f", in all cases with {condition}"
     possible = [t for t in passing if _guess(mistake.compute, quantity, t) is not None]
     count = len(failing) + len(possible)
     cases = "in the only case" if count == 1 else f"in all {count} cases"
