@@ -8,12 +8,20 @@ A role is what an array is to the layer: ``"x"`` the input, ``"w"`` the filter, 
 the output (and the bias that belongs to it), ``"g"`` the cotangent. A gradient,
 ``"grad_x"`` or ``"grad_w"``, carries the hue of its owner, hatched in the hue of the
 cotangent that made it. ``"plain"`` has no role.
+
+A script that ends with figures open shows them in windows, or saves them as PNG files
+beside itself if no window can be opened. Set matplotlib's ``MPLBACKEND`` to ``agg`` to
+prevent both. A notebook shows them by itself.
 """
 
 from __future__ import annotations
 
+import atexit
+import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -211,9 +219,20 @@ class Array:
             )
 
 
+class _Drawing(Figure):
+    """A figure that knows whether it has been saved."""
+
+    kept = False
+
+    def savefig(self, *args: Any, **options: Any) -> None:
+        super().savefig(*args, **options)
+        self.kept = True
+
+
 def _bare(width: float, height: float) -> tuple[Figure, Axes]:
     """A figure of that many cells, y downward, without axes."""
-    fig = plt.figure(figsize=(width * _CELL, height * _CELL))
+    size = (width * _CELL, height * _CELL)
+    fig = plt.figure(figsize=size, FigureClass=_Drawing)
     ax = fig.add_axes((0, 0, 1, 1))
     ax.set(xlim=(0, width), ylim=(height, 0))
     ax.axis("off")
@@ -336,6 +355,7 @@ def images(
         squeeze=False,
         layout="constrained",
         figsize=(6.4, lines * (across * height / width + 0.3)),
+        FigureClass=_Drawing,
     )
     for ax in axs.flat:
         ax.axis("off")
@@ -354,7 +374,9 @@ def axes(
         >>> figure, ax = axes("step", "error", log=True)
         >>> lines = ax.plot([1e-6, 1e-1], [1e-10, 1e-15], color=COLOUR["w"])
     """
-    fig, ax = plt.subplots(figsize=(6.4, height), layout="constrained")
+    fig, ax = plt.subplots(
+        figsize=(6.4, height), layout="constrained", FigureClass=_Drawing
+    )
     ax.spines[["top", "right"]].set_visible(False)
     ax.spines[["bottom", "left"]].set_color(MUTED)
     ax.tick_params(colors=MUTED, labelcolor=INK, labelsize=11, which="both")
@@ -487,3 +509,27 @@ def table(
                 fontsize=14,
             )
     return fig
+
+
+#: The script that is run, whose name Python forgets before the end.
+_SCRIPT = Path(getattr(sys.modules["__main__"], "__file__", None) or "")
+
+
+@atexit.register
+def _show() -> None:
+    """Show or save what a script has drawn and leaves open."""
+    decided = {"MPLBACKEND", "PYTEST_VERSION"} & os.environ.keys()
+    failed = hasattr(sys, "last_type")
+    if not _SCRIPT.is_file() or decided or failed or sys.flags.interactive:
+        return
+    figures = {number: plt.figure(number) for number in plt.get_fignums()}
+    unseen = {
+        n: f for n, f in figures.items() if isinstance(f, _Drawing) and not f.kept
+    }
+    if unseen and plt.get_backend().lower() != "agg":  # what matplotlib falls back on
+        plt.show()
+        return
+    for number, figure in unseen.items():
+        path = _SCRIPT.with_name(f"{_SCRIPT.stem}-{number}.png")
+        figure.savefig(path, dpi=192)
+        sys.stderr.write(f"no window can be opened here: saved {path}\n")

@@ -5,6 +5,7 @@ import pickle
 import random
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -118,7 +119,7 @@ class State:
     def now(cls) -> "State":
         """Return a snapshot."""
         return cls(
-            {name: read() for name, (read, _) in _SETTINGS.items()},
+            {name: _tried(read) for name, (read, _) in _SETTINGS.items()},
             tuple(dict(vars(module)) for module in _MODULES),
         )
 
@@ -137,8 +138,10 @@ class State:
         """Put back what is no longer as it was."""
         changed = self.changes()
         for name, (_, write) in _SETTINGS.items():
-            if name in changed:
-                write(self.settings[name])
+            kept = self.settings[name]
+            if name in changed and not isinstance(kept, _Unreadable):
+                with suppress(RuntimeError):  # torch refuses what mixes its two APIs
+                    write(kept)
         for module, name, value in self._replaced():
             setattr(module, name, value)
 
@@ -159,8 +162,12 @@ def _is_foreign(kept: Any, now: Any) -> bool:
     return now is not kept and not (code and code.co_filename.startswith(_TORCH))
 
 
+class _Unreadable(str):
+    """Why a setting cannot be read, such as a working directory that is gone."""
+
+
 def _tried(read: Callable[[], Any]) -> Any:
     try:
         return read()
-    except OSError as error:  # the working directory is gone
-        return error
+    except (OSError, RuntimeError) as error:
+        return _Unreadable(error)

@@ -1,5 +1,5 @@
-"""Run the block under a ``<!-- figure: alternative text -->`` and show what it drew
-below it.
+"""Run the block under a ``<!-- figure: alternative text -->``, show what it drew, and
+fold the block under it.
 
 A Markdown extension and not a MkDocs hook, so that whatever renders the Markdown draws
 the figures. The block stays an ordinary ``python`` fence: the tests run the very text
@@ -27,6 +27,7 @@ from scipyconv_site import pages
 CACHE = Path(".cache/figures")
 FIGURE = "figure: "
 TYPE = "font-family: var(--figure-font)"
+FOLD = '??? drawing "{} by this code"'
 
 
 def run(code: str) -> list[Figure]:
@@ -105,7 +106,7 @@ def drawn(code: str, alt: str) -> str:
 
 
 class Figures(Preprocessor):
-    """Put each figure below the fence that draws it."""
+    """Put each figure above the fence that draws it, and fold the fence."""
 
     def run(self, lines: list[str]) -> list[str]:
         fences, comments = pages.read("\n".join(lines))
@@ -116,14 +117,20 @@ class Figures(Preprocessor):
             fence = below.get(comment.line)
             if fence is None or fence.info != "python":
                 raise ValueError(
-                    f"<!-- {comment.text} --> stands right above a fence of python"
+                    f"<!-- {comment.text} --> must be right above a fence of python"
                 )
             alt = " ".join(comment.text.removeprefix(FIGURE).split())
             figure = self.md.htmlStash.store(drawn(fence.code, alt))
-            lines[fence.end : fence.end] = ["", fence.indent + figure, ""]
-            del lines[
-                comment.line - 1 : comment.end
-            ]  # its text is the figure's label now
+            code = lines[fence.line - 1 : fence.end]
+            fold = FOLD.format("Drawn and printed" if fence.output else "Drawn")
+            # The comment goes: its text is the figure's label now.
+            lines[comment.line - 1 : fence.end] = [
+                fence.indent + figure,
+                "",
+                fence.indent + fold,
+                "",
+                *("    " + line if line else "" for line in code),
+            ]
         return lines
 
 
