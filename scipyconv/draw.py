@@ -44,7 +44,7 @@ COLOUR = {
 """The hue of each role on white. The site swaps these very values for its dark ones."""
 
 _CELL = 0.5  # inches
-_NUMBER, _LABEL, _TAP = 14, 13, 9.5  # points
+_NUMBER, _LABEL, _TAP = 14, 13, 11  # points
 
 
 def _hue(role: str) -> str:
@@ -379,7 +379,7 @@ def axes(
     )
     ax.spines[["top", "right"]].set_visible(False)
     ax.spines[["bottom", "left"]].set_color(MUTED)
-    ax.tick_params(colors=MUTED, labelcolor=INK, labelsize=11, which="both")
+    ax.tick_params(colors=MUTED, labelcolor=INK, labelsize=12, which="both")
     ax.set_xlabel(xlabel, color=INK, fontsize=_LABEL)
     ax.set_ylabel(ylabel, color=INK, fontsize=_LABEL)
     if log:

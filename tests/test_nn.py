@@ -805,7 +805,7 @@ BAD = [
     *({"groups": value} for value in (0, -1, 3, 4, 8, 1.5, 2.0, "2", None, True, (2,))),
     *(
         {"padding_mode": value}
-        for value in ("zero", "symmetric", "", None, 0, ["zeros"])
+        for value in ("zero", "wobbly", "", None, 0, ["zeros"])
     ),
     {"in_channels": 5, "groups": 2},
     {"out_channels": 5, "groups": 2},

@@ -32,6 +32,11 @@ KINDS = (
     "reference/functions.md",
     "reference/notation.md",
 )
+#: The smallest text of a page's figures, in pixels of the screen.
+SMALLEST = """() => Math.min(...[...document.querySelectorAll(".drawn svg")].flatMap(
+    svg => [...svg.querySelectorAll("text, tspan")].map(text =>
+        parseFloat(getComputedStyle(text).fontSize)
+        * svg.getBoundingClientRect().width / svg.viewBox.baseVal.width)), 99)"""
 PAGES = sorted(str(path.relative_to(pages.DOCS)) for path in pages.DOCS.rglob("*.md"))
 
 
@@ -121,6 +126,8 @@ def test_a_page_asks_no_other_host_fits_a_phone_and_can_be_read_by_all(
     assert errors == []
     wide = page.evaluate("document.documentElement.scrollWidth")
     assert wide <= PHONE["width"], f"{source} is {wide} pixels wide on a phone"
+    small = page.evaluate(SMALLEST)
+    assert small >= 9, f"{source} has a figure with text of {small:.1f} pixels"
     if (
         source != CODE
     ):  # highlighted code looks the same everywhere and takes most of the time

@@ -12,6 +12,7 @@ import io
 import re
 from functools import cache
 from importlib.metadata import version
+from math import ceil
 from pathlib import Path
 
 import matplotlib
@@ -27,6 +28,12 @@ from scipyconv_site import pages
 CACHE = Path(".cache/figures")
 FIGURE = "figure: "
 TYPE = "font-family: var(--figure-font)"
+LARGER = 1.25  # what a point of a figure is on a wide page, in pixels
+LEGIBLE = 9  # pixels: text no smaller than this, however narrow the page
+SIZE = re.compile(r"font-size: ([\d.]+)px")
+SMALL = (
+    10.8  # points: an exponent is no smaller, and fits, as the page's type is narrow
+)
 FOLD = '??? drawing "{} by this code"'
 
 
@@ -51,14 +58,6 @@ def to_svg(figure: Figure, alt: str, prefix: str) -> str:
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     width, height = 72 * figure.get_size_inches()
-    label = html.escape(alt, quote=True)
-    svg = re.sub(
-        r"<svg[^>]*>",
-        f'<svg viewBox="0 0 {width:g} {height:g}" role="img" '
-        f'aria-label="{label}" style="width: {width:.0f}px">',
-        svg,
-        count=1,
-    )
     svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
     for role, hue in draw.COLOUR.items():
         if role != "plain":
@@ -70,6 +69,17 @@ def to_svg(figure: Figure, alt: str, prefix: str) -> str:
         r"font: (?:(bold|\d+) )?([\d.]+px) [^;\"]*",
         lambda m: f"font-weight: {m[1] or 'normal'}; font-size: {m[2]}; {TYPE}",
         svg,
+    )
+    svg = SIZE.sub(lambda m: f"font-size: {max(float(m[1]), SMALL):g}px", svg)
+    smallest = min(map(float, SIZE.findall(svg)), default=LEGIBLE)
+    least, most = ceil(width * LEGIBLE / smallest), width * LARGER
+    label = html.escape(alt, quote=True)
+    svg = re.sub(
+        r"<svg[^>]*>",
+        f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{label}" '
+        f'style="width: {most:.0f}px; min-width: {least}px">',
+        svg,
+        count=1,
     )
     svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
     svg = re.sub(r'(url\(#|href="#)', rf"\g<1>{prefix}-", svg)
