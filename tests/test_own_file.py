@@ -1,12 +1,12 @@
-"""Chapter 8 shows `single_channel.py` whole, and each part that it explains stands in
-it."""
+"""A page shows `single_channel.py` whole, and the file has each part that the page
+explains."""
 
 import re
 
 from scipyconv_site import pages
 
 NAME = "scipyconv/textbook/single_channel.py"
-PAGE = (pages.DOCS / "learn/08-telling-pytorch.md").read_text("utf-8")
+PAGE = (pages.DOCS / "explain/own-file.md").read_text("utf-8")
 SOURCE = (pages.ROOT / NAME).read_text("utf-8")
 
 
@@ -15,8 +15,8 @@ def test_the_page_includes_the_file():
     assert [fence.code for fence in fences] == [f'--8<-- "{NAME}"\n']
 
 
-def test_what_the_page_explains_stands_in_the_file():
-    section = PAGE.split("### What each part is for")[1].split("## Exercise")[0]
+def test_the_file_has_what_the_page_explains():
+    section = PAGE.split("## What each part is for")[1].split("\n## ")[0]
     leads = re.findall(r"^\*\*(.+?)\*\*", section, re.MULTILINE)
     names = [name for lead in leads for name in re.findall(r"`([^`]+)`", lead)]
     assert len(names) > 10
