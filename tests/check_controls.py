@@ -15,8 +15,8 @@ def pair(value):
 
 def im2col(x, w, bias=None, stride=1, padding=0, dilation=1, groups=1):
     """Gather each window in a column, and multiply matrices; torch differentiates."""
-    if x.shape[-3] != w.shape[1] * groups or (bias is not None and len(bias) != len(w)):
-        raise ValueError("channels of the input, the weight and the bias must agree")
+    if x.shape[-3] != w.shape[1] * groups:
+        raise ValueError("channels of the input and the weight must agree")
     if (
         (isinstance(padding, int) and padding < 0)
         or min(pair(dilation)) < 1
@@ -85,8 +85,6 @@ def numpy_loop(input, weight, bias=None, stride=1):
         raise ValueError("input must have a batch")
     if input.shape[1] != weight.shape[1] or min(pair(stride)) < 1:
         raise ValueError("channels must agree, and stride must be positive")
-    if bias is not None and len(bias) != len(weight):
-        raise ValueError("bias must have one number for each filter")
     y = Loop.apply(input, weight, pair(stride))
     return y if bias is None else y + bias[:, None, None]
 
@@ -100,8 +98,8 @@ def by_fft(x: Tensor, w: Tensor, bias=None, stride=1, padding=0, dilation=1, gro
         raise ValueError(
             "channels must agree; stride, dilation, groups must be positive"
         )
-    if (bias is not None and len(bias) != len(w)) or padding == -1:
-        raise ValueError("bias must fit the weight, and padding must not be negative")
+    if padding == -1:
+        raise ValueError("padding must not be negative")
     if x.ndim == 3:
         return by_fft(x[None], w, bias, stride, padding, dilation, groups)[0]
     spans = [d * (k - 1) + 1 for d, k in zip(pair(dilation), w.shape[2:], strict=True)]

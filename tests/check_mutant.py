@@ -31,6 +31,7 @@ class Mutant:
         cases: Where it is checked, besides the usual cases.
         require: What it must not leave out.
         source: A public report of the same mistake.
+        by_chance: Whether what it does depends on what lies in memory.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Mutant:
     cases: tuple[str, ...] = ()
     require: tuple[str, ...] = ()
     source: str = ""
+    by_chance: bool = False
 
     def __str__(self) -> str:
         return self.name.replace(" ", "-")

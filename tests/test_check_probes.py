@@ -363,3 +363,15 @@ def test_operands_are_tensors_of_torch():
     check_convolution(function, probes=["logic"], cases=PLAIN)
     assert seen == {Tensor}
     assert type(to_tensor(np.zeros(2), torch.float32)) is Tensor
+
+
+def test_a_bias_of_a_single_number_that_is_broadcast_is_noted_and_no_failure():
+    def conv2d(input, weight, bias=None):
+        y = F.conv2d(input, weight)
+        return y if bias is None else y + bias[:, None, None]
+
+    report = check_convolution(conv2d, probes=["invalid arguments"])
+    assert report.ok, str(report)
+    assert {note.message for note in report.notes} == {
+        "a bias of a single number is added to every channel; torch raises an error"
+    }

@@ -49,3 +49,22 @@ def test_a_setting_that_cannot_be_read_is_no_failure(before):
 
 def test_a_function_that_mixes_torchs_two_names_of_a_setting_is_found():
     assert "torch.backends.cuda.matmul.allow_tf32" in run(within=MIXES)
+
+
+def test_flags_are_put_back_also_where_torch_refuses_to_change_them():
+    code = (
+        "import torch\n"
+        "from scipyconv.check.state import State\n"
+        "before = State.now()\n"
+        "torch.backends.disable_global_flags()\n"
+        "torch._C._set_cudnn_benchmark(True)\n"
+        "torch._C._set_mkldnn_enabled(False)\n"
+        "print(before.changes())\n"
+        "before.restore()\n"
+        "print(before.changes())\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ran.stdout.splitlines() == [
+        "['torch.backends.cudnn.benchmark', 'torch.backends.mkldnn.enabled']",
+        "[]",
+    ], ran.stderr

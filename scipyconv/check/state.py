@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,17 @@ _FLAGS: Mapping[str, tuple[Any, tuple[str, ...]]] = {
     "torch.backends.mkldnn": (torch.backends.mkldnn, ("enabled",)),
 }
 
+
+def _set_flag(module: Any, name: str, value: Any) -> None:
+    """Set a flag, also where `torch.backends.disable_global_flags` was called."""
+    if not hasattr(module, "set_flags"):
+        setattr(module, name, value)
+        return
+    known = signature(module.set_flags).parameters
+    others = {"_fp32_precision": None} if "_fp32_precision" in known else {}
+    module.set_flags(**{f"_{name}": value}, **others)
+
+
 #: name, how to read it, how to put it back.
 _Setting = tuple[Callable[[], Any], Callable[[Any], Any]]
 _SETTINGS: Mapping[str, _Setting] = {
@@ -71,7 +83,7 @@ _SETTINGS: Mapping[str, _Setting] = {
     **{
         f"{path}.{name}": (
             partial(getattr, module, name),
-            partial(setattr, module, name),
+            partial(_set_flag, module, name),
         )
         for path, (module, names) in _FLAGS.items()
         for name in names

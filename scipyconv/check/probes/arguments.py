@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scipyconv.check.probes.probe import Noted
 from scipyconv.check.subject import Raised, Wrong
 from scipyconv.check.trial import Trial
 
@@ -14,19 +15,30 @@ Values = Mapping[str, Any]
 
 def invalid(trial: Trial) -> None:
     """Call it with one wrong argument at a time, and demand an error."""
-    valid = {**trial.case.parameters, **trial.tensors(trial.integers)}
     for what, change in _changes(trial):
-        try:
-            result = trial.subject.call({**valid, **change})
-        except Raised:
-            continue
-        shape = (
-            tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
-        )
-        raise Wrong(
-            f"{what} gives a result, {shape}, and should raise an error; check the "
-            "arguments first"
-        )
+        shape = _result(trial, change)
+        if shape is not None:
+            raise Wrong(
+                f"{what} gives a result, {shape}, and should raise an error; check the "
+                "arguments first"
+            )
+    if "bias" in trial.names:
+        bias = trial.tensors(trial.integers)["bias"]
+        if _result(trial, {"bias": bias[:1]}) is not None:
+            raise Noted(
+                "a bias of a single number is added to every channel; torch raises an "
+                "error"
+            )
+
+
+def _result(trial: Trial, change: Values) -> object:
+    """Return the shape of what it makes of wrong arguments; None if it raises."""
+    valid = {**trial.case.parameters, **trial.tensors(trial.integers)}
+    try:
+        result = trial.subject.call({**valid, **change})
+    except Raised:
+        return None
+    return tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
 
 
 def _changes(trial: Trial) -> Iterator[tuple[str, Values]]:
@@ -56,7 +68,6 @@ def _one_more_channel(tensor: Tensor) -> Tensor:
 _OPERANDS: list[tuple[str, str, Callable[[Tensor], Tensor]]] = [
     ("input", "an input with one channel too many", _one_more_channel),
     ("bias", "a bias with one number too many", _longer(0)),
-    ("bias", "a bias of a single number for several channels", lambda b: b[:1]),
 ]
 _PARAMETERS = [
     ("stride", 0),
