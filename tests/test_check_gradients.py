@@ -187,3 +187,13 @@ def test_large_arguments_are_tried_along_random_directions():
 def test_nothing_to_differentiate_is_refused():
     with pytest.raises(ValueError, match="inputs must include a floating-point tensor"):
         check_gradients(lambda n: n, [3])
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_fine_steps_that_agree_by_chance_do_not_blame_a_right_network(seed):
+    torch.manual_seed(seed)
+    model = nn.Sequential(
+        nn.Conv2d(1, 2, 3), nn.Tanh(), nn.Flatten(), nn.Linear(12, 2)
+    ).double()
+    report = check_gradients(model, torch.randn(1, 1, 4, 5).double(), seed=seed)
+    assert report.ok, str(report)

@@ -38,6 +38,9 @@ ELSEWHERE = {
         for dims in (1, 2, 3)
     },
     "torch.nn.functional.pad": f"{TORCH}/generated/torch.nn.functional.pad.html",
+    "torch.nn.functional.cross_entropy": f"{TORCH}/generated/torch.nn.functional.cross_entropy.html",
+    "torch.nn.functional.binary_cross_entropy_with_logits": f"{TORCH}/generated/torch.nn.functional.binary_cross_entropy_with_logits.html",
+    "torch.use_deterministic_algorithms": f"{TORCH}/generated/torch.use_deterministic_algorithms.html",
     "torch.optim.SGD": f"{TORCH}/generated/torch.optim.SGD.html",
     "torch.compile": f"{TORCH}/generated/torch.compile.html",
     "torch.export": f"{TORCH}/user_guide/torch_compiler/export.html",

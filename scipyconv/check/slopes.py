@@ -4,7 +4,9 @@ A function that is linear in an argument has no truncation error: with integers 
 step of one, its difference *is* its slope, to the last bit, in any dtype. Elsewhere a
 central difference errs by a term that falls with the step and one that grows. So slopes
 are taken at many steps, and the two neighbors that agree best tell both the slope and
-how well it is known. A gradient that is off by more than ten times that is wrong.
+how well it is known: to their gap, or to what rounding does to a slope at that step,
+since fine steps are so noisy that some two of them agree by chance. A gradient that is
+off by more than ten times that is wrong.
 """
 
 from collections.abc import Callable, Sequence
@@ -66,10 +68,14 @@ def swept_slope(call: Callable[[float], Outputs], cotangents: Outputs) -> Slope:
         (inner(call(step), cotangents) - inner(call(-step), cotangents)) / (2 * step)
         for step in steps
     ]
-    gaps = [abs(a - b) for a, b in pairwise(slopes)]
-    best = int(np.argmin(np.nan_to_num(gaps, nan=np.inf)))
-    floor = unit ** (2 / 3) * max(abs(slopes[best]), _size(call(0.0), cotangents))
-    return Slope(slopes[best + 1], max(gaps[best], floor), steps[best + 1])
+    size = _size(call(0.0), cotangents)
+    unsure = [
+        max(abs(a - b), unit * size / step)
+        for (a, b), step in zip(pairwise(slopes), steps[1:], strict=True)
+    ]
+    best = int(np.argmin(np.nan_to_num(unsure, nan=np.inf)))
+    floor = unit ** (2 / 3) * max(abs(slopes[best]), size)
+    return Slope(slopes[best + 1], max(unsure[best], floor), steps[best + 1])
 
 
 def exact_slope(call: Callable[[float], Outputs], cotangents: Outputs) -> Slope | None:
