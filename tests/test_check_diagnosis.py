@@ -226,3 +226,23 @@ def test_nothing_is_diagnosed_of_a_right_function():
     assert (
         check_convolution(torch.nn.functional.conv2d, probes=["logic"]).diagnosis == ()
     )
+
+
+def test_a_bias_gradient_that_is_a_mean_is_named_also_where_it_is_nan():
+    class Bias(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, y, b):
+            return y + b[:, None, None]
+
+        @staticmethod
+        def backward(ctx, g):
+            return g, g.mean((-3, -2, -1)[-2:] if g.ndim == 3 else (0, 2, 3))
+
+    def conv2d(input, weight, bias=None):
+        y = torch.nn.functional.conv2d(input, weight)
+        return y if bias is None else Bias.apply(y, bias)
+
+    report = check_convolution(conv2d, probes=["logic"], dtypes=["float32"])
+    [diagnosis] = report.diagnosis
+    assert "empty batch" in {row.case for row in report.findings}
+    assert "it is divided by the batch and the number of output positions" in diagnosis

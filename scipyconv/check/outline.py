@@ -1,6 +1,6 @@
 """What a report says, in what order, before it is text or a web page."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -33,10 +33,14 @@ def headline(report: "Report") -> str:
     )
     stopped = ", stopped before the end" if report.interrupted else ""
     return (
-        f"{report.function} as {report.family}: {verdict}. {len(cases)} cases, "
-        f"{len(dtypes)} dtypes, {len(report.rows)} questions, {report.seconds:.1f} s"
-        f"{stopped}"
+        f"{report.function} as {report.family}: {verdict}. {_count(cases, 'case')}, "
+        f"{_count(dtypes, 'dtype')}, {_count(report.rows, 'question')}, "
+        f"{report.seconds:.1f} s{stopped}"
     )
+
+
+def _count(things: Collection[object], name: str) -> str:
+    return f"{len(things)} {name}" + ("" if len(things) == 1 else "s")
 
 
 def sections(report: "Report") -> list[Section]:

@@ -167,14 +167,18 @@ def reproduces(mistake: Mistake, trial: Trial, quantity: str, result: Array) -> 
     return (
         guess is not None
         and guess.shape == result.shape
-        and bool(np.allclose(guess, result, rtol=16 * trial.precision.unit, atol=0))
+        and np.allclose(
+            guess, result, rtol=16 * trial.precision.unit, atol=0, equal_nan=True
+        )
     )
 
 
 def _is_harmless(mistake: Mistake, trial: Trial, quantity: str) -> bool:
     """Whether the mistake makes no difference here, or cannot be made."""
     guess = _guess(mistake.compute, quantity, trial)
-    return guess is None or np.array_equal(guess, trial.right[quantity])
+    if guess is None or np.isnan(guess).all():  # nothing, divided by nothing
+        return True
+    return np.array_equal(guess, trial.right[quantity])
 
 
 def _guess(compute: Compute, quantity: str, trial: Trial) -> Array | None:

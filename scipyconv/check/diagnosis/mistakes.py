@@ -289,11 +289,13 @@ _COUNTS: Mapping[str, Callable[[Case], int]] = {
 
 
 def _scaled(count: Callable[[Case], int], power: int) -> Compute:
-    return _of_result(
-        lambda case, right: (
-            right * float(count(case)) ** power if count(case) else right
-        )
-    )
+    def scale(case: Case, right: Array) -> Array:
+        number = count(case)
+        if number or power > 0:
+            return right * float(number) ** power
+        return np.full_like(right, np.nan)  # 0 / 0, as the mean of nothing
+
+    return _of_result(scale)
 
 
 def _conjugated(name: str) -> Compute:
