@@ -25,8 +25,10 @@ from scipyconv.check import Report, cases, check_convolution
 from scipyconv.check.probes import PROBES
 from scipyconv.check.state import State
 
-#: Where the table is.
-TABLE = Path(__file__).parent.parent / "docs/practice/mutants.json"
+_DOCS = Path(__file__).parent.parent / "docs"
+#: Where the table is, as data and as the page shows it.
+TABLE = _DOCS / "practice/mutants.json"
+SHOWN = _DOCS / "_site/mutants.md"
 
 OURS = "ours"
 CASES = ("one channel", "unbatched", "stride with a remainder", "groups with stride")
@@ -136,11 +138,46 @@ def sole_catches(lines: Sequence[Line]) -> dict[str, list[str]]:
     }
 
 
+def markdown(lines: Sequence[Line]) -> str:
+    """Return the table as the page shows it: the sums, by kind, and one by one."""
+    total = counts(lines)
+    sums = [f"| {name} | {n} |" for name, n in total.items()]
+    kinds = dict.fromkeys(line.kind for line in lines)
+    by_kind = []
+    for kind in kinds:
+        these = [line for line in lines if line.kind == kind]
+        found = " | ".join(str(n or "") for n in counts(these).values())
+        by_kind.append(f"| {kind} | {len(these)} | {found} |")
+    each = [
+        f"| {line.name} | {', '.join(line.caught[:-1])} | {', '.join(line.probes)} |"
+        for line in lines
+    ]
+    return "\n".join(
+        [
+            f"| check | caught, of {len(lines)} |",
+            "|---|---|",
+            *sums,
+            "",
+            f"| kind | mistakes | {' | '.join(total)} |",
+            "|---|---|" + "---|" * len(total),
+            *by_kind,
+            "",
+            '??? note "All of them, one by one"',
+            "",
+            "    | mistake | caught by, besides ours | our probes that fail |",
+            "    |---|---|---|",
+            *(f"    {row}" for row in each),
+            "",
+        ]
+    )
+
+
 def main() -> None:
     """Make the table and write it."""
     lines = [make_line(mutant) for mutant in tqdm(MUTANTS)]
     text = json.dumps([asdict(line) for line in lines], indent=1, ensure_ascii=False)
     TABLE.write_text(text + "\n", "utf-8")
+    SHOWN.write_text(markdown(lines), "utf-8")
     print(len(lines), "mutants, caught by:", counts(lines))
 
 

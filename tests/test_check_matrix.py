@@ -4,7 +4,17 @@ from dataclasses import replace
 
 import pytest
 from check_controls import CONTROLS
-from check_matrix import OURS, counts, make_line, ours, read, sole_catches, undone
+from check_matrix import (
+    OURS,
+    SHOWN,
+    counts,
+    make_line,
+    markdown,
+    ours,
+    read,
+    sole_catches,
+    undone,
+)
 from check_mutant import Mutant
 from check_mutants import MUTANTS
 from check_rivals import RIVALS, caught
@@ -31,6 +41,10 @@ def test_the_table_says_what_becomes_of_each_mutant(mutant, lines):
 
 def test_the_table_has_no_other_mutants(lines):
     assert [line.name for line in lines] == [mutant.name for mutant in MUTANTS]
+
+
+def test_the_page_shows_this_table(lines):
+    assert SHOWN.read_text("utf-8") == markdown(lines)
 
 
 def test_there_are_many_mutants_of_many_kinds():
