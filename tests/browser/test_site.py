@@ -1,26 +1,12 @@
 """The built site in Chromium: what a reader sees, and what their browser asks for."""
 
-import shutil
-import threading
-from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import (
-    Browser,
-    BrowserContext,
-    Page,
-    Route,
-    expect,
-    sync_playwright,
-)
+from browsing import DESKTOP, PHONE, opened, url
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from scipyconv_site import pages
 
-PHONE, DESKTOP = {"width": 360, "height": 740}, {"width": 1280, "height": 900}
 CODE = "learn/01-one-output.md"
 # One page of each kind, to be read in the dark scheme too.
 KINDS = (
@@ -38,61 +24,6 @@ SMALLEST = """() => Math.min(...[...document.querySelectorAll(".drawn svg")].fla
         parseFloat(getComputedStyle(text).fontSize)
         * svg.getBoundingClientRect().width / svg.viewBox.baseVal.width)), 99)"""
 PAGES = sorted(str(path.relative_to(pages.DOCS)) for path in pages.DOCS.rglob("*.md"))
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *args: object) -> None:
-        pass
-
-
-@pytest.fixture(scope="module")
-def address(site: Path) -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=site))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    assert chromium, "install Chromium to run the browser tests"
-    quiet = [
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--no-first-run",
-    ]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=quiet)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def context(browser: Browser) -> Iterator[BrowserContext]:
-    context = browser.new_context(viewport=DESKTOP)
-    yield context
-    context.close()
-
-
-def url(address: str, source: str) -> str:
-    """Where MkDocs puts the page of a source."""
-    name = source.removesuffix(".md")
-    return address + (
-        name.removesuffix("index") if name.endswith("index") else name + "/"
-    )
-
-
-def opened(context: BrowserContext, address: str, source: str) -> Page:
-    page = context.new_page()
-    page.goto(url(address, source))
-    return page
 
 
 def with_one_entry(route: Route) -> None:
@@ -192,18 +123,6 @@ def test_the_copy_button_copies_each_block_as_it_was_run(
             "async code => (await navigator.clipboard.readText()).trim() == code",
             arg=code,
         )
-
-
-def test_search_finds_a_page(context: BrowserContext, address: str) -> None:
-    page = opened(context, address, "index.md")
-    page.locator(".md-search__input").click()
-    result = page.locator(".md-search-result__meta")
-    expect(result).to_have_text(
-        "Type to start searching", timeout=20_000
-    )  # the index has come
-    page.keyboard.type("cotangent")
-    expect(page.locator(".md-search-result__link").first).to_be_visible(timeout=20_000)
-    expect(result).to_contain_text("matching document")
 
 
 def test_the_scheme_can_be_switched(context: BrowserContext, address: str) -> None:
