@@ -112,6 +112,8 @@ ANSWERS = {
         "reference/functions",
     ],
     "complex convolution gradient": [
+        "practice/puzzles",
+        "practice/debug-gradcheck",
         "learn/09-is-it-wrong",
         "explain/adjoint",
         "how-to/second-derivatives",
