@@ -1,4 +1,4 @@
-"""The figures of the site: one colour a role, one hand for all of them.
+"""The figures of the site: one color a role, one hand for all of them.
 
 Every figure on the pages is drawn by the block beside it, with the functions of this
 module. It needs matplotlib (``pip install "scipyconv[docs]"``) and nothing else in the
@@ -33,7 +33,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 
 INK = "#1c2024"
 MUTED = "#687078"
-COLOUR = {
+COLOR = {
     "x": "#2563d9",
     "w": "#936715",
     "y": "#154735",
@@ -48,7 +48,7 @@ _NUMBER, _LABEL, _TAP = 14, 13, 11  # points
 
 
 def _hue(role: str) -> str:
-    return COLOUR[role.removeprefix("grad_")]
+    return COLOR[role.removeprefix("grad_")]
 
 
 def _tint(role: str) -> tuple[str, float]:
@@ -73,7 +73,7 @@ class Array:
             is a gap, as between the taps of a dilated filter.
         window: (row, column) of the window's top left cell.
         mark: (row, column) of each cell to set in a thick frame.
-        faint: (row, column) of each cell of a border: dotted, its number in grey.
+        faint: (row, column) of each cell of a border: dotted, its number in gray.
         digits: Decimals to show; 0 shows a number as short as it is.
 
     Raises:
@@ -100,9 +100,9 @@ class Array:
 
     def __post_init__(self) -> None:
         self.values = np.atleast_2d(np.asarray(self.values, dtype=float))
-        if self.role.removeprefix("grad_") not in COLOUR:
+        if self.role.removeprefix("grad_") not in COLOR:
             raise ValueError(
-                f"role must be one of {', '.join(COLOUR)}, grad_x, grad_w or grad_b, "
+                f"role must be one of {', '.join(COLOR)}, grad_x, grad_w or grad_b, "
                 f"got {self.role!r}"
             )
 
@@ -153,7 +153,7 @@ class Array:
                         1,
                         1,
                         fill=False,
-                        ec=COLOUR["g"],
+                        ec=COLOR["g"],
                         hatch="///",
                         lw=0,
                         alpha=0.5,
@@ -189,7 +189,7 @@ class Array:
         self, ax: Axes, left: float, top: float, taps: npt.NDArray[Any]
     ) -> None:
         left, top = left + self.window[1], top + self.window[0]
-        frame: dict[str, Any] = {"fill": False, "ec": COLOUR["w"], "zorder": 3}
+        frame: dict[str, Any] = {"fill": False, "ec": COLOR["w"], "zorder": 3}
         gaps = np.isnan(taps).any()
         ax.add_patch(
             Rectangle(
@@ -211,7 +211,7 @@ class Array:
                 left + column + 0.1,
                 top + row + 0.11,
                 _number(tap, self.digits),
-                color=COLOUR["w"],
+                color=COLOR["w"],
                 ha="left",
                 va="top",
                 fontsize=_TAP,
@@ -328,7 +328,7 @@ def rows(*lines: Sequence[Array | str]) -> Figure:
 def images(
     pictures: Mapping[str, npt.ArrayLike], columns: int = 2, signed: bool = True
 ) -> Figure:
-    """Draw pictures in grey under their titles, all on one scale.
+    """Draw pictures in gray under their titles, all on one scale.
 
     Args:
         pictures: Title to array of shape (height, width).
@@ -372,7 +372,7 @@ def axes(
 
     Examples:
         >>> figure, ax = axes("step", "error", log=True)
-        >>> lines = ax.plot([1e-6, 1e-1], [1e-10, 1e-15], color=COLOUR["w"])
+        >>> lines = ax.plot([1e-6, 1e-1], [1e-10, 1e-15], color=COLOR["w"])
     """
     fig, ax = plt.subplots(
         figsize=(6.4, height), layout="constrained", FigureClass=_Drawing

@@ -1,6 +1,6 @@
 """`torch.nn`'s convolution layers, computed by SciPy.
 
-Each is a subclass of torch's own layer. It is made, initialised, saved and loaded as
+Each is a subclass of torch's own layer. It is made, initialized, saved and loaded as
 that one is, and code that looks for `torch.nn.Conv2d` finds it; only the arithmetic is
 ours. One argument is
 added, by keyword: `method`, the engine.

@@ -301,7 +301,7 @@ def test_compile_of_layers(made):
 
 
 def test_compile_of_a_training_step():
-    """A model, an optimiser step and an in-place ReLU: the same parameters as without
+    """A model, an optimizer step and an in-place ReLU: the same parameters as without
     compile."""
 
     def train(call):

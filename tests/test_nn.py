@@ -681,7 +681,7 @@ def test_complex_and_half(name):
 @pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("name", CONV)
 def test_subclasses_that_call_conv_forward(name):
-    """Weight standardisation and the like call `_conv_forward`: torch's would compute
+    """Weight standardization and the like call `_conv_forward`: torch's would compute
     in torch."""
     n = dimensions(name)
     layer = getattr(nn, name)(4, 6, kernel(name), padding=((1, 2),) * n, **DOUBLE)

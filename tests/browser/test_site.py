@@ -38,7 +38,7 @@ def test_a_page_asks_no_other_host_fits_a_phone_and_can_be_read_by_all(
 ) -> None:
     context = browser.new_context(
         viewport=PHONE, reduced_motion="reduce"
-    )  # no fading of colours
+    )  # no fading of colors
     # To index the whole site for each page would take most of the time; search has its
     # own test.
     context.route("**/search_index.json", with_one_entry)
@@ -88,11 +88,11 @@ def test_the_roles_colours_and_the_type_reach_figures_and_equations(
     page.evaluate("document.fonts.ready")
     shown = page.evaluate("document.body.dataset.mdColorScheme")
     assert shown == {"light": "default", "dark": "slate"}[scheme]
-    colour = page.evaluate("""() => {
+    color = page.evaluate("""() => {
         const ink = element => getComputedStyle(element);
         return [ink(document.querySelector("math .role-x")).color,
                 ink(document.querySelector(".drawn path[style*='--role-x']")).fill]}""")
-    assert set(colour) == {
+    assert set(color) == {
         {"light": "rgb(37, 99, 217)", "dark": "rgb(80, 145, 241)"}[scheme]
     }
     fonts = page.evaluate(

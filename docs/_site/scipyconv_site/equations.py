@@ -2,7 +2,7 @@
 built.
 
 The browser sets MathML by itself: no script, no network, and the text can be read aloud
-and copied. The letters x, w, y and g take the colour of their role."""
+and copied. The letters x, w, y and g take the color of their role."""
 
 import html
 from xml.etree import ElementTree

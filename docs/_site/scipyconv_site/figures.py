@@ -45,7 +45,7 @@ def run(code: str) -> list[Figure]:
 
 
 def to_svg(figure: Figure, alt: str, prefix: str) -> str:
-    """One figure as SVG that takes its colours and its type from the page."""
+    """One figure as SVG that takes its colors and its type from the page."""
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix}):
         figure.savefig(
@@ -59,7 +59,7 @@ def to_svg(figure: Figure, alt: str, prefix: str) -> str:
     svg = svg[svg.index("<svg") :]
     width, height = 72 * figure.get_size_inches()
     svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
-    for role, hue in draw.COLOUR.items():
+    for role, hue in draw.COLOR.items():
         if role != "plain":
             svg = svg.replace(hue, f"var(--role-{role})")
     svg = svg.replace(draw.INK, "currentColor").replace("#000000", "currentColor")
