@@ -452,6 +452,20 @@ def environment(dtype: str, threads: int) -> dict[str, Any]:
     }
 
 
+def check(level: str) -> Iterator[str]:
+    """Time the checker at torch's own conv2d, alone in float32 and in every dtype."""
+    from scipyconv.check import check_convolution
+
+    for name, dtypes in ("float32", ["float32"]), ("every dtype", None):
+        conv2d = torch.nn.functional.conv2d
+        report = check_convolution(conv2d, level=level, dtypes=dtypes)
+        tried = {(row.case, row.dtype) for row in report.rows}
+        yield (
+            f"{level}, {name}: {len(tried)} cases, {len(report.rows)} questions, "
+            f"{report.seconds:.1f} s"
+        )
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark and print its table; the exit status is 0."""
     parser = argparse.ArgumentParser(
@@ -484,7 +498,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--plot", metavar="FILE", help="draw the ratios there, by matplotlib"
     )
+    parser.add_argument(
+        "--check", choices=["quick", "full"], help="time the checker instead"
+    )
     options = parser.parse_args(arguments)
+    if options.check:
+        for line in check(options.check):
+            print(line)
+        return 0
     cases = options.case or (FULL if options.full else QUICK)
     names = list(libraries(options.engines))
     rows: list[dict[str, Any]] = []

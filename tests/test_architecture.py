@@ -5,6 +5,7 @@ import ast
 from pathlib import Path
 
 import scipyconv
+from scipyconv.engines.choice import ENGINES
 
 PACKAGE = Path(scipyconv.__file__).parent
 
@@ -19,14 +20,15 @@ MAY_IMPORT = {
     "engines.threads": set(),
     "engines.zeros": {"geometry"},
     "engines.windows": {"geometry"},
-    "engines.direct": {"engines.zeros", "geometry"},
-    "engines.matmul": {
-        "engines.threads",
-        "engines.windows",
-        "engines.zeros",
-        "geometry",
+    **{
+        f"engines.{name}": {
+            "engines.threads",
+            "engines.windows",
+            "engines.zeros",
+            "geometry",
+        }
+        for name in ENGINES
     },
-    "engines.fft": {"engines.threads", "engines.zeros", "geometry"},
     "engines.choice": {"engines", "geometry"},
     "method": {"engines.choice"},
     "operator": {"bridge", "dtypes", "engines", "geometry", "internals", "method"},
@@ -58,7 +60,7 @@ MAY_IMPORT = {
     "__init__": {"convert", "functional", "nn", "textbook"},
     "check": {"draw", "engines", "geometry"},
     "__main__": {"__init__", "check"},
-    "benchmark": {"__init__", "functional"},
+    "benchmark": {"__init__", "check", "functional"},
 }
 
 

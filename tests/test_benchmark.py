@@ -3,6 +3,7 @@ to end."""
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 
@@ -108,3 +109,11 @@ def test_from_end_to_end(tmp_path):
             for what in ("forward", "both")
             for seconds in measured["libraries"][name][what]
         )
+
+
+def test_the_checker_is_timed(capsys):
+    assert benchmark.main(["--check", "quick"]) == 0
+    alone, every = capsys.readouterr().out.splitlines()
+    pattern = r"quick, {}: \d+ cases, \d+ questions, \d+\.\d s"
+    assert re.fullmatch(pattern.format("float32"), alone)
+    assert re.fullmatch(pattern.format("every dtype"), every)
