@@ -28,7 +28,7 @@ from scipyconv.check.state import State
 _DOCS = Path(__file__).parent.parent / "docs"
 #: Where the table is, as data and as the page shows it.
 TABLE = _DOCS / "practice/mutants.json"
-SHOWN = _DOCS / "_site/mutants.md"
+SHOWN = _DOCS / "_site/mutants.txt"
 
 OURS = "ours"
 CASES = ("one channel", "unbatched", "stride with a remainder", "groups with stride")
