@@ -590,6 +590,7 @@ CONTRACT = [
         "shape",
         around(refuse_empty),
         cases=("empty batch",),
+        require=("an empty batch",),
         source="unfoldNd 0.2.3",
     ),
     Mutant("negative padding crops", "arguments", around(crop_for_negative_padding)),

@@ -139,3 +139,39 @@ def test_a_transform_that_is_exact_by_luck_in_a_small_case_is_still_one():
                 conv1d, "conv1d", cases=[case], probes=["rounding"], dtypes=["float32"]
             )
             assert report.ok, str(report)
+
+
+def test_a_function_may_transform_where_no_gradient_is_wanted_and_add_up_elsewhere():
+    """scipyconv's own method="auto" chooses so for a transposed convolution."""
+
+    def conv1d(input, weight):
+        if input.requires_grad:
+            return torch.nn.functional.conv1d(input, weight)
+        spectra = torch.einsum(
+            "ncl,ocl->nol",
+            torch.fft.rfft(input, input.shape[2]),
+            torch.fft.rfft(weight, input.shape[2]).conj(),
+        )
+        kept = input.shape[2] - weight.shape[2] + 1
+        return torch.fft.irfft(spectra, input.shape[2])[..., :kept]
+
+    for case in cases("conv1d"):
+        if not case.parameters and case.batch:
+            report = check_convolution(
+                conv1d, "conv1d", cases=[case], probes=["rounding"], dtypes=["float32"]
+            )
+            assert report.ok, str(report)
+
+
+def test_an_empty_batch_that_raises_is_not_supported_and_no_mistake():
+    def conv2d(input, weight):
+        if len(input) == 0:
+            raise RuntimeError("no samples")
+        return torch.nn.functional.conv2d(input, weight)
+
+    report = check_convolution(conv2d, probes=["logic"], dtypes=["float32"])
+    assert report.ok, str(report)
+    assert "an empty batch" in {each.feature for each in report.unsupported}
+    assert not check_convolution(
+        conv2d, probes=["logic"], dtypes=["float32"], require=["an empty batch"]
+    ).ok

@@ -162,6 +162,8 @@ class Case:
             found.add("bias")
         if self.batch is None:
             found.add("input without a batch")
+        if self.batch == 0:
+            found.add("an empty batch")
         return frozenset(found)
 
     @property

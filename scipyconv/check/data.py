@@ -7,7 +7,7 @@ partial sum is then exact, in whatever order, and the result may be compared for
 equality.
 """
 
-from math import prod
+from math import isqrt, prod
 from typing import Any
 from zlib import crc32
 
@@ -48,6 +48,32 @@ def integer_operands(case: Case, precision: Precision, salt: str = "") -> Operan
         if not is_vacuous(case, operands):
             break
     return operands
+
+
+def wide_integers(case: Case, precision: Precision, spare: int) -> Operands:
+    """Return integers whose sums stay so many bits below what is exact in a dtype.
+
+    Sums of them are exact, and the stages of a transform, whose error is relative to
+    the largest numbers, are not.
+
+    Args:
+        case: The shapes.
+        precision: The dtype.
+        spare: The number of bits that no sum needs.
+
+    Examples:
+        >>> from scipyconv.check.cases import find_case
+        >>> from scipyconv.check.precision import find_precision
+        >>> case = find_case("conv1d", "one channel")
+        >>> wide_integers(case, find_precision("float32"), 4).x
+        array([[[-32., 124., 114., 214.]]])
+    """
+    random = _generator(case, "wide")
+    products = 2 * (1 + precision.complex) * max(1, _longest(case))
+    most = max(3, isqrt(2 ** max(0, precision.bits - spare) // products))
+    shapes = case.input_shape, case.weight_shape, case.bias_shape, case.output_shape
+    x, w, b, g = (_integers(random, shape, most, precision) for shape in shapes)
+    return Operands(x, w, b if case.bias else None, g)
 
 
 def is_vacuous(case: Case, operands: Operands) -> bool:
@@ -120,18 +146,22 @@ def _amplitude(case: Case, precision: Precision) -> tuple[int, int]:
     A second derivative adds two sums of products and the bias, and the part of a
     complex product adds two products.
     """
-    longest = max(case.channels, case.filters) * prod(case.taps)
-    longest = max(
-        longest,
-        prod(case.output_shape) // max(1, case.bias_shape[0]),
-        prod(case.input_shape) // (case.groups * case.channels),
-    )
+    longest = _longest(case)
     for most in _AMPLITUDES:
         products = 2 * (1 + precision.complex) * most * most
         terms = (2**precision.bits - 1 - most) // products
         if terms >= longest:
             break
     return most, terms
+
+
+def _longest(case: Case) -> int:
+    """Return the largest number of products that any result adds up."""
+    return max(
+        max(case.channels, case.filters) * prod(case.taps),
+        prod(case.output_shape) // max(1, case.bias_shape[0]),
+        prod(case.input_shape) // (case.groups * case.channels),
+    )
 
 
 def _integers(

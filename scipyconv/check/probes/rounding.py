@@ -34,7 +34,7 @@ def _hold(trial: Trial, wanted: tuple[str, ...]) -> None:
         trial.expect_shape(quantity, tensor, right[quantity].shape)
         error = np.abs(trial.read(tensor) - right[quantity])
         if not np.all(error <= trial.limit(quantity)):
-            trial.sound()
+            trial.sound(wanted)
         limit = trial.limit(quantity)
         if not np.all(error <= limit):
             raise Wrong(_explain(trial, quantity, error, limit), "rounding", quantity)
