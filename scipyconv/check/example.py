@@ -15,7 +15,7 @@ from scipyconv.check.trial import Trial
 Array = npt.NDArray[Any]
 
 #: A picture of more rows or columns shows nothing.
-_MOST = 120
+_MOST = 200
 
 
 @dataclass(frozen=True)
